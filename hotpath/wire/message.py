@@ -1,0 +1,25 @@
+"""A message's three forms: as published, as stored, as delivered."""
+
+from hotpath.wire.normal import BROKER_OWNED, normalise
+from hotpath.wire.prefix import BrokerAnnotations, DeliveryPrefix
+from hotpath.wire.stored import (
+    StoredParts,
+    due_ms,
+    expires_ms,
+    is_plain,
+    stored_parts,
+    without_schedule,
+)
+
+__all__ = [
+    "BROKER_OWNED",
+    "BrokerAnnotations",
+    "DeliveryPrefix",
+    "StoredParts",
+    "due_ms",
+    "expires_ms",
+    "is_plain",
+    "normalise",
+    "stored_parts",
+    "without_schedule",
+]
