@@ -1,0 +1,181 @@
+"""The command line: ``python -m bench throughput | latency | peer | clients``."""
+
+import argparse
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from types import FrameType
+
+from bench import report, self_test
+from bench.errors import BenchError, RunError, UsageError
+from bench.measure import Result, measure
+from bench.workload import Workload, default_connections
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+
+def positive_integers(text: str) -> tuple[int, ...]:
+    """A comma-separated list of positive integers."""
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected numbers like 1,10, not {text!r}") from error
+    if any(value < 1 for value in values):
+        raise argparse.ArgumentTypeError("numbers must be at least 1")
+    return values
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a number, not {text!r}") from error
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
+
+
+def positive_integer(text: str) -> int:
+    """One integer above 0."""
+    values = positive_integers(text)
+    if len(values) != 1:
+        raise argparse.ArgumentTypeError("expected one number")
+    return values[0]
+
+
+def _add_workload_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--fan-out", type=positive_integers, default=(1,), metavar="N,N")
+    add("--size", type=positive_integers, default=(323,), metavar="BYTES,…", help="message sizes")
+    add("--subscriptions", type=positive_integers, metavar="N,N",
+        help="subscriptions in all, selecting by objectId (default: the fan-out, no selection)")  # fmt: skip
+    add("--seconds", type=positive_number, default=10.0, help="sending time of a run (10)")
+    add("--rounds", type=positive_integer, default=3)
+    add("--window", type=positive_integer, default=1000, help="publisher's unsettled limit (1000)")
+    add("--credit", type=positive_integer, default=1000, help="credit of a receiving link (1000)")
+    add("--connections", type=positive_integer,
+        help="receiving connections (default: one a subscription, at most 100)")  # fmt: skip
+    add("--settle", choices=("second", "first", "delete"), default="second")
+    add("--pin", action="store_true", help="broker on one processor, clients on the others")
+    add("--work-dir", type=Path, default=Path(tempfile.gettempdir()),
+        help="where brokers keep their files; a real disk, or fsync measures nothing")  # fmt: skip
+    add("--out", type=Path, help="write all numbers to this JSON file")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    throughput = commands.add_parser("throughput", help="as fast as hotpath accepts")
+    latency = commands.add_parser("latency", help="publish to receive at fixed rates")
+    latency.add_argument("--rates", type=positive_integers, default=(1000, 10000), metavar="N,N")
+    peer = commands.add_parser("peer", help="hotpath and another broker in turn, with ratios")
+    peer.add_argument("peer", choices=("rabbitmq",))
+    peer.add_argument("--peer-only", action="store_true", help="leave hotpath out")
+    peer.add_argument("--rates", type=positive_integers, metavar="N,N", help="fixed rates")
+    for command in (throughput, latency, peer):
+        _add_workload_options(command)
+    clients = commands.add_parser("clients", help="sender straight to receiver: their limit")
+    clients.add_argument("--size", type=positive_integers, default=(323,), metavar="BYTES,…")
+    clients.add_argument("--count", type=positive_integer, default=1_000_000)
+    clients.add_argument("--rounds", type=positive_integer, default=3)
+    return parser
+
+
+def workloads(options: argparse.Namespace) -> list[Workload]:
+    """The grid that the options span.
+
+    Raises:
+        UsageError: If a point of it is impossible.
+    """
+    rates: Sequence[int | None] = getattr(options, "rates", None) or (None,)
+    grid = product(options.fan_out, options.subscriptions or (None,), options.size, rates)
+    return [
+        Workload(
+            fan_out=fan_out,
+            subscriptions=subscriptions or fan_out,
+            message_bytes=size,
+            seconds=options.seconds,
+            rate=rate,
+            window=options.window,
+            credit=options.credit,
+            connections=options.connections or default_connections(subscriptions or fan_out),
+            settle=options.settle,
+        )
+        for fan_out, subscriptions, size, rate in grid
+    ]
+
+
+def brokers(options: argparse.Namespace) -> list[str]:
+    """Which brokers take part, in the order of each round."""
+    if options.command != "peer":
+        return ["hotpath"]
+    return [options.peer] if options.peer_only else ["hotpath", options.peer]
+
+
+def _run_all(options: argparse.Namespace) -> list[Result]:
+    results = []
+    plan = product(workloads(options), range(1, options.rounds + 1), brokers(options))
+    for workload, round_number, broker in plan:
+        result = measure(
+            broker,
+            workload,
+            round_number=round_number,
+            work_dir=options.work_dir,
+            pinned=options.pin and broker == "hotpath",
+        )
+        results.append(result)
+        verdict = "; ".join(result.problems) or "complete"
+        print(
+            f"{workload.label}: {broker} round {round_number}: "
+            f"{result.publish_rate:,.0f} published/s, {result.deliver_rate:,.0f} delivered/s, "
+            f"{verdict}",
+            file=sys.stderr,
+        )
+    return results
+
+
+def _compare(options: argparse.Namespace) -> int:
+    workloads(options)  # wrong options end here, before anything is started
+    if not options.work_dir.is_dir():
+        raise UsageError(f"--work-dir: {options.work_dir} is not a directory")
+    about = report.environment(options.work_dir)
+    if about["file_system"] == "tmpfs":
+        print("note: --work-dir is in memory; fsync costs nothing there", file=sys.stderr)
+    results = _run_all(options)
+    print(report.throughput_table(results))
+    if any(result.workload.rate is not None for result in results):
+        print("\n" + report.latency_table(results))
+    if options.command == "peer" and not options.peer_only:
+        found = report.ratios(results, "hotpath", options.peer)
+        print("\n" + report.ratio_table(found, "hotpath", options.peer))
+    if options.out is not None:
+        report.write_json(options.out, results, about)
+    return EXIT_FAILED if any(result.problems for result in results) else EXIT_OK
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise RunError("stopped by SIGTERM")  # unwinds every `with`, so no child is left behind
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status: 0 done, 1 failed or lossy, 2 wrong usage."""
+    options = build_parser().parse_args(arguments)
+    previous = signal.signal(signal.SIGTERM, _stop)
+    try:
+        return self_test.run(options) if options.command == "clients" else _compare(options)
+    except UsageError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("bench: stopped", file=sys.stderr)
+        return EXIT_FAILED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
