@@ -1,0 +1,243 @@
+"""Settings: one frozen tree, read once from flags, environment and a TOML file.
+
+Every option of `hotpath serve` is a field here, an environment variable `HOTPATH_<NAME>` and a
+TOML key `<name>`; flags win over the environment, the environment over the file. Each field has
+a unit in its name or text, a bound and a default. Secrets never show in `repr` or `config`.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from typing_extensions import override
+
+#: Names the TOML file to read; there is none by default.
+CONFIG_FILE_VARIABLE: Final = "HOTPATH_CONFIG"
+
+_RATE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*/\s*(second|minute|hour)\s*$")
+_RATE_SECONDS: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
+
+
+class Endpoint(str):
+    """A `host:port` to listen on; port 0 picks a free one, an IPv6 host stands in brackets."""
+
+    __slots__ = ("host", "port")
+    host: str
+    port: int
+
+    def __new__(cls, text: str) -> Self:
+        """Raises ValueError when `text` is no host:port."""
+        host, separator, port = text.strip().rpartition(":")
+        if not separator or not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError(f"{text!r} is not HOST:PORT")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise ValueError(f"{text!r}: put an IPv6 host in brackets")
+        self = super().__new__(cls, text.strip())
+        self.host = host.strip("[]")
+        self.port = int(port)
+        return self
+
+
+class Settings(BaseSettings):
+    """All options of the service."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HOTPATH_",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        validate_default=True,
+    )
+
+    # Where
+    data_dir: Path = Field(Path("data"), description="Directory of the log, the store and the keys")
+    http: Endpoint | None = Field(
+        Endpoint("127.0.0.1:8080"), description="Plain HTTP listener, HOST:PORT; empty turns it off"
+    )
+    https: Endpoint | None = Field(None, description="HTTPS listener, HOST:PORT")
+    amqp: Endpoint | None = Field(
+        Endpoint("127.0.0.1:5672"), description="Plain AMQP listener, HOST:PORT; empty turns it off"
+    )
+    amqps: Endpoint | None = Field(None, description="AMQP over TLS listener, HOST:PORT")
+    metrics: Endpoint | None = Field(
+        None, description="Serve /metrics here instead of on the HTTP port"
+    )
+    public_host: str | None = Field(
+        None, description="Host or host:port that clients see in connectionURL"
+    )
+
+    # TLS
+    tls_cert: Path | None = Field(None, description="PEM file: server certificate and chain")
+    tls_key: Path | None = Field(None, description="PEM file: its private key")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file: authorities whose client certificates are accepted (EXTERNAL)"
+    )
+
+    # Who may call
+    jwt_jwks_url: str | None = Field(None, description="URL of the identity provider's key set")
+    jwt_public_key: Path | None = Field(None, description="PEM file with a public key for tokens")
+    jwt_hs256_secret: SecretStr | None = Field(
+        None, description="Shared secret; only with it are HS256 tokens accepted"
+    )
+    jwt_audience: str | None = Field(None, description="Required `aud` of a token")
+    jwt_issuer: str | None = Field(None, description="Required `iss` of a token")
+    jwt_leeway_seconds: float = Field(30.0, ge=0, le=600, description="Clock leeway for exp, nbf")
+    jwt_dev_key: bool = Field(
+        True,
+        description="Accept tokens of the development key in the data directory; "
+        "off as soon as another source of keys is configured, unless set",
+    )
+    claim_tenant: str = Field("tenantId", description="Claim that names the tenant")
+    claim_scope: str = Field("scope", description="Claim with scopes, separated by blanks")
+    claim_permissions: str = Field("permissions", description="Claim with permissions, an array")
+    claim_condition: str = Field("condition", description="Claim with a QEL condition")
+    claim_partitions: str = Field("partitions", description="Claim with the granted partitions")
+    rate_limit: str = Field(
+        "50/second", description="Control calls per principal: N/second|minute|hour"
+    )
+    rate_limit_burst: int = Field(100, ge=1, le=1_000_000, description="Control calls at once")
+    rate_limit_principals_max: int = Field(
+        100_000, ge=1, description="Principals whose rate is tracked at a time"
+    )
+
+    # Time
+    minute: float = Field(
+        60.0, gt=0, le=60, description="Length of an API minute in seconds, for trying TTLs"
+    )
+    reap: bool = Field(True, description="Delete idle subscriptions in this process")
+
+    # Messages and feeds
+    lock_seconds: float = Field(60.0, ge=0.05, le=300, description="Life of a peek-lock, seconds")
+    max_deliveries: int = Field(
+        10, ge=1, le=2000, description="Failed deliveries after which a message is dead-lettered"
+    )
+    max_message_bytes: int = Field(
+        1_048_576, ge=1024, le=104_857_600, description="Largest message, bytes"
+    )
+    max_request_bytes: int = Field(
+        16_777_216, ge=1024, description="Largest JSON body of POST /messages, bytes"
+    )
+    max_control_bytes: int = Field(65_536, ge=1024, description="Largest control call body, bytes")
+    max_array_elements: int = Field(
+        10_000, ge=1, le=1_000_000, description="Messages in one JSON array body"
+    )
+    expired_to_dead_letter: bool = Field(
+        False, description="Dead-letter messages whose time to live has ended instead of dropping"
+    )
+    retention_hours: float = Field(24.0, gt=0, le=87_600, description="Age at which messages go")
+    retention_bytes: int | None = Field(
+        None, ge=1_048_576, description="Bytes of messages kept in all; none: no bound"
+    )
+    segment_bytes: int = Field(67_108_864, ge=65_536, description="Size of a log segment, bytes")
+    log_sync: str = Field(
+        "full", pattern="^(full|normal|off)$", description="When a commit is flushed to disk"
+    )
+
+    # Bounds
+    max_connections: int = Field(20_000, ge=1, description="AMQP connections at a time")
+    max_connections_unauthenticated: int = Field(
+        2_000, ge=1, description="AMQP connections without any right at a time"
+    )
+    max_connections_per_address: int = Field(
+        12_000, ge=1, description="AMQP connections from one address at a time"
+    )
+    authenticate_seconds: float = Field(
+        60.0, ge=1, description="Time in which a connection must obtain a right"
+    )
+    handshake_seconds: float = Field(10.0, ge=0.1, description="Time for TLS, SASL and open")
+    max_links_per_connection: int = Field(4_096, ge=1, description="Links of one connection")
+    max_sessions_per_connection: int = Field(1_024, ge=1, le=65_535, description="Sessions of one")
+    amqp_idle_seconds: float = Field(
+        240.0, ge=1, le=86_400, description="Silence after which a peer counts as gone"
+    )
+    amqp_frame_bytes: int = Field(65_536, ge=512, le=1_048_576, description="Largest AMQP frame")
+    output_bytes_max: int = Field(
+        1_048_576, ge=16_384, description="Unsent bytes at which a connection gets no more"
+    )
+    publish_credit: int = Field(1_000, ge=1, le=100_000, description="Credit of a publishing link")
+    pending_bytes_max: int = Field(
+        67_108_864, ge=1_048_576, description="Bytes waiting for the log before publishers wait"
+    )
+    tail_bytes_max: int = Field(
+        67_108_864, ge=1_048_576, description="Recent messages kept in memory, bytes in all"
+    )
+    ready_max: int = Field(
+        10_000, ge=100, description="Matches queued in memory for one subscription"
+    )
+    locks_max: int = Field(20_000, ge=1, description="Unsettled messages of one subscription")
+    subscriptions_per_tenant_max: int = Field(
+        200_000, ge=1, description="Subscriptions of one tenant"
+    )
+    publishers_per_tenant_max: int = Field(10_000, ge=1, description="Publishers of one tenant")
+    receivers_per_subscription_max: int = Field(
+        1_000, ge=1, description="Links on one subscription"
+    )
+    scheduled_max: int = Field(100_000, ge=1, description="Scheduled messages of one tenant")
+    drain_seconds: float = Field(10.0, ge=0, le=300, description="Time for a clean stop, seconds")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Log detail")
+    log_json: bool = Field(False, description="Logs as JSON lines")
+
+    @field_validator("http", "https", "amqp", "amqps", "metrics", mode="before")
+    @classmethod
+    def _read_endpoint(cls, value: object) -> object:
+        if isinstance(value, str) and value.strip().lower() in {"", "off", "none"}:
+            return None
+        return Endpoint(value) if isinstance(value, str) else value
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _check_rate(cls, value: str) -> str:
+        if not _RATE.match(value):
+            raise ValueError(f"{value!r} is not like 50/second")
+        return value
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.https or self.amqps) and not (self.tls_cert and self.tls_key):
+            raise ValueError("https and amqps need tls_cert and tls_key")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("tls_cert and tls_key belong together")
+        return self
+
+    @property
+    def rate_per_second(self) -> float:
+        """Control calls per second that one principal may make on average."""
+        match = _RATE.match(self.rate_limit)
+        if match is None:
+            raise ValueError(self.rate_limit)
+        return float(match[1]) / _RATE_SECONDS[match[2]]
+
+    @property
+    def uses_dev_key(self) -> bool:
+        """Whether tokens of the development key count."""
+        if "jwt_dev_key" in self.model_fields_set:
+            return self.jwt_dev_key
+        return not (self.jwt_jwks_url or self.jwt_public_key or self.jwt_hs256_secret)
+
+    def minutes_ms(self, minutes: float) -> int:
+        """An API duration in milliseconds, scaled by `minute`."""
+        return round(minutes * self.minute * 1000)
+
+    @classmethod
+    @override
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then the TOML file that HOTPATH_CONFIG names."""
+        path = os.environ.get(CONFIG_FILE_VARIABLE)
+        if path:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
+        return init_settings, env_settings

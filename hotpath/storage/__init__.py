@@ -1,0 +1,1 @@
+"""Adapters of the message log and the record store: in memory, and on SQLite."""

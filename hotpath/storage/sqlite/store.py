@@ -1,0 +1,116 @@
+"""The record store on SQLite: a table a kind, with columns as records bring them.
+
+sqlite-utils makes and widens the tables; rows go through the writer with the log's commits, so
+that changes which wait at the same time share one flush to disk. Columns have no type of their
+own: a value comes back as it was put in.
+"""
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Iterable
+from typing import Final
+
+from sqlite_utils import Database
+
+from hotpath.ports import LogFailure
+from hotpath.storage.sqlite.database import SqliteDatabase
+from hotpath.storage.sqlite.writer import RecordJob
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_KEY: Final = "record_key"
+
+
+class SqliteStore:
+    """A `RecordStore` in the same file as the log, whose opening and closing it shares."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+        self._columns: dict[str, set[str]] = {}
+
+    async def load(self, kind: str) -> list[dict[str, object]]:
+        """Records in the order of their creation, None in columns that a record left out."""
+        table = _table(kind)
+        return await self._database.query(lambda reader: _load(reader, table))
+
+    async def put(self, kind: str, key: str, record: dict[str, object]) -> None:
+        """Create or replace a record; a replaced one keeps its place in the order."""
+        table = _table(kind)
+        await self._widen(table, record)
+        # Columns that this record leaves out lose their old value.
+        columns = sorted(self._columns[table])
+        names = ", ".join(f'"{name}"' for name in (_KEY, *columns))
+        places = ", ".join("?" * (len(columns) + 1))
+        changes = ", ".join(f'"{name}" = excluded."{name}"' for name in columns)
+        conflict = f"UPDATE SET {changes}" if changes else "NOTHING"
+        # Names have been checked against _NAME; values are parameters.
+        await self._change(
+            f"INSERT INTO {table} ({names}) VALUES ({places}) "  # noqa: S608
+            f"ON CONFLICT ({_KEY}) DO {conflict}",
+            [(key, *(record.get(column) for column in columns))],
+        )
+
+    async def delete(self, kind: str, keys: Iterable[str]) -> None:
+        """Remove records; keys that are not there are passed over."""
+        table = _table(kind)
+        rows: list[tuple[object, ...]] = [(key,) for key in keys]
+        await self._widen(table, {})
+        if rows:
+            await self._change(f"DELETE FROM {table} WHERE {_KEY} = ?", rows)  # noqa: S608
+
+    async def _change(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._database.submit(RecordJob(statement, rows, future))
+        await future
+
+    async def _widen(self, table: str, record: dict[str, object]) -> None:
+        """Make sure the table and its columns exist."""
+        known = self._columns.get(table)
+        if known is not None and known.issuperset(record):
+            return
+        for column in record:
+            if not _NAME.fullmatch(column) or column == _KEY:
+                raise LogFailure(f"{column!r} is no name for a column")
+        self._columns[table] = await self._database.call(
+            lambda writer: _widen_on_writer(writer, table, list(record))
+        )
+
+
+def _table(kind: str) -> str:
+    if not _NAME.fullmatch(kind):
+        raise LogFailure(f"{kind!r} is no kind of record")
+    return f"record_{kind}"
+
+
+def _widen_on_writer(connection: sqlite3.Connection, name: str, wanted: list[str]) -> set[str]:
+    """Create the table or add columns; all columns it has then."""
+    database = Database(connection, recursive_triggers=False, execute_plugins=False)
+    table = database.table(name)
+    connection.execute("BEGIN IMMEDIATE")
+    # The type `bytes` gives a column no affinity: "7", 7 and 7.0 stay what they are.
+    if not table.exists():
+        connection.execute(database.create_table_sql(name, {_KEY: str}, pk=_KEY))
+    columns = set(table.columns_dict) - {_KEY}
+    for column in wanted:
+        if column not in columns:
+            connection.execute(f'ALTER TABLE {name} ADD COLUMN "{column}" BLOB')
+            columns.add(column)
+    connection.execute("COMMIT")
+    return columns
+
+
+def _load(reader: sqlite3.Connection, table: str) -> list[dict[str, object]]:
+    try:
+        cursor = reader.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608
+    except sqlite3.OperationalError:
+        exists = reader.execute(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)
+        ).fetchone()
+        if exists:
+            raise
+        return []
+    names = [column[0] for column in cursor.description]
+    return [
+        {name: value for name, value in zip(names, row, strict=True) if name != _KEY}
+        for row in cursor
+    ]

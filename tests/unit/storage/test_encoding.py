@@ -1,0 +1,137 @@
+"""Bytes at rest come back as they were, and damaged ones raise Damaged and nothing else."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hotpath.model.names import SubscriptionId
+from hotpath.model.subscription import Progress, ProgressDelta
+from hotpath.storage.sqlite.encoding import (
+    Damaged,
+    Forgotten,
+    batch_crc,
+    decode_body,
+    decode_journal,
+    decode_progress,
+    encode_body,
+    encode_delta,
+    encode_forgotten,
+    encode_progress,
+    journal_crc,
+    payload_crc,
+    progress_crc,
+)
+
+seqs = st.integers(0, (1 << 63) - 1)
+names = st.text(st.characters(codec="utf-8"), max_size=40).map(SubscriptionId)
+deltas = st.builds(
+    ProgressDelta,
+    cursor=seqs,
+    settled=st.lists(seqs, max_size=5).map(tuple),
+    counts=st.lists(st.tuples(seqs, seqs), max_size=5).map(tuple),
+    deferred=st.lists(st.tuples(seqs, st.booleans()), max_size=5).map(tuple),
+    active_ms=st.none() | seqs,
+    settled_total=seqs,
+    delivered_total=seqs,
+)
+entries = st.lists(st.builds(Forgotten, names) | st.tuples(names, deltas), max_size=6)
+
+
+def encode(found):
+    return b"".join(
+        encode_forgotten(entry.subscription)
+        if isinstance(entry, Forgotten)
+        else encode_delta(*entry)
+        for entry in found
+    )
+
+
+@given(st.lists(st.binary(max_size=50), min_size=1, max_size=40))
+def test_payloads_round_trip(payloads):
+    assert decode_body(encode_body(payloads), len(payloads)) == payloads
+
+
+@given(st.binary(max_size=60), st.integers(-3, 70))
+def test_any_body_gives_payloads_or_damaged(body, count):
+    try:
+        payloads = decode_body(body, count)
+    except Damaged:
+        return
+    assert len(payloads) == count
+    assert encode_body(payloads) == body
+
+
+@given(entries)
+def test_journal_entries_round_trip(found):
+    body = encode(found)
+
+    assert decode_journal(7, crc=journal_crc(7, body), body=body) == found
+
+
+@given(st.binary(max_size=300) | entries.map(encode), st.data())
+def test_any_journal_gives_entries_or_damaged(body, data):
+    cut = body[: data.draw(st.integers(0, len(body)))]
+    try:
+        found = decode_journal(7, crc=journal_crc(7, cut), body=cut)
+    except Damaged:
+        return
+    assert isinstance(found, list)
+
+
+@pytest.mark.parametrize(("row", "change"), [(8, b""), (7, b"x")], ids=["row", "content"])
+def test_a_journal_row_is_bound_to_its_number_and_content(row, change):
+    body = encode_forgotten(SubscriptionId("s"))
+
+    with pytest.raises(Damaged):
+        decode_journal(row, crc=journal_crc(7, body), body=body + change)
+
+
+progresses = st.builds(
+    Progress,
+    horizon=seqs,
+    unsettled=st.sets(seqs, max_size=5),
+    settled=st.sets(seqs, max_size=5),
+    counts=st.dictionaries(seqs, seqs, max_size=5),
+    deferred=st.sets(seqs, max_size=5),
+    active_ms=seqs,
+    settled_total=seqs,
+    delivered_total=seqs,
+    matched_total=seqs,
+    counted_to=seqs,
+)
+
+
+@given(names, progresses)
+def test_snapshots_round_trip(name, progress):
+    text = encode_progress(progress)
+
+    assert decode_progress(name, 5, crc=progress_crc(name, 5, text), text=text) == progress
+
+
+@given(
+    st.text(st.characters(codec="utf-8"), max_size=60)
+    | st.sampled_from(["[]", "7", "[1,2]", '{"a":1}', "[1,[[]],[],[],[],0,0,0,0,0]", "[" * 9999])
+)
+def test_any_snapshot_text_gives_progress_or_damaged(text):
+    try:
+        decode_progress("s", 1, crc=progress_crc("s", 1, text), text=text)
+    except Damaged:
+        return
+
+
+def test_checksums_cover_every_part_of_their_rows():
+    batch = {
+        batch_crc(segment, key, body)
+        for segment in (1, 2)
+        for key in ((1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2))
+        for body in (b"x", b"y")
+    }
+    letters = {
+        payload_crc(seq, at_ms, texts, payload)
+        for seq in (1, 2)
+        for at_ms in (1, 2)
+        for texts in (("ab", "c"), ("a", "bc"))
+        for payload in (b"", b"x")
+    }
+
+    assert (len(batch), len(letters)) == (16, 16)
