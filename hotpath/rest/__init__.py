@@ -1,0 +1,1 @@
+"""The REST edge: subscriptions, publishers, messages and operations over HTTP."""

@@ -1,0 +1,77 @@
+"""The table of all operations: what the server mounts and what `/openapi.json` documents."""
+
+from typing import Final
+
+from hotpath.auth.rights import Permission
+from hotpath.model.names import SUBSCRIBABLE, Topic
+from hotpath.rest.calls import Guard, Route
+from hotpath.rest.health import reap, show_health, show_metrics, show_readiness
+from hotpath.rest.messages import publish_messages
+from hotpath.rest.publishers import open_publisher
+from hotpath.rest.qel import check_filter
+from hotpath.rest.subscriptions import (
+    create_subscription,
+    delete_subscription,
+    list_subscriptions,
+    renew_token,
+    show_subscription,
+)
+
+_ONE: Final = "/subscriptions/{type}/{subscriptionId}"
+_SUBSCRIBE: Final = Permission.SUBSCRIBE
+_PUBLISH: Final = Permission.PUBLISH
+
+ROUTES: Final = (
+    Route(
+        "POST",
+        "/subscriptions/{type}",
+        "createSubscription",
+        create_subscription,
+        Guard.CONTROL,
+        _SUBSCRIBE,
+        SUBSCRIBABLE,
+    ),
+    Route("PUT", _ONE, "renewToken", renew_token, Guard.CONTROL, _SUBSCRIBE, SUBSCRIBABLE),
+    Route(
+        "DELETE",
+        _ONE,
+        "deleteSubscription",
+        delete_subscription,
+        Guard.CONTROL,
+        _SUBSCRIBE,
+        SUBSCRIBABLE,
+    ),
+    Route(
+        "GET", _ONE, "showSubscription", show_subscription, Guard.CONTROL, _SUBSCRIBE, SUBSCRIBABLE
+    ),
+    Route(
+        "GET", "/subscriptions", "listSubscriptions", list_subscriptions, Guard.CONTROL, _SUBSCRIBE
+    ),
+    # A publisher may also be for `points`, whose messages come over AMQP alone.
+    Route(
+        "POST",
+        "/publishers/{type}",
+        "openPublisher",
+        open_publisher,
+        Guard.CONTROL,
+        _PUBLISH,
+        tuple(Topic),
+    ),
+    Route(
+        "POST",
+        "/messages/{type}",
+        "publishMessages",
+        publish_messages,
+        Guard.FLOW,
+        _PUBLISH,
+        SUBSCRIBABLE,
+    ),
+    Route("POST", "/qel/check", "checkFilter", check_filter, Guard.CONTROL, _SUBSCRIBE),
+    Route("POST", "/admin/reap", "reap", reap, Guard.CONTROL, Permission.ADMIN),
+    Route("GET", "/healthz", "showHealth", show_health, Guard.OPEN),
+    Route("GET", "/readyz", "showReadiness", show_readiness, Guard.OPEN),
+)
+
+#: Left out when metrics have an address of their own.
+METRICS_ROUTE: Final = Route("GET", "/metrics", "showMetrics", show_metrics, Guard.OPEN)
+OPENAPI_PATH: Final = "/openapi.json"

@@ -1,0 +1,29 @@
+"""What the REST edge is given by the composition root."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hotpath.auth.jwt import TokenVerifier
+from hotpath.auth.sas import KeyRing
+from hotpath.config import Settings
+from hotpath.ports import Clock
+from hotpath.service.admin import Administration
+from hotpath.service.publish import Publishing
+from hotpath.telemetry import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything behind the routes."""
+
+    settings: Settings
+    admin: Administration
+    publishing: Publishing
+    ring: KeyRing
+    verifier: TokenVerifier
+    clock: Clock
+    metrics: Metrics
+    connection_url: Callable[[str], str]
+    """The public URL of an AMQP address."""
+    readiness: Callable[[], list[str]]
+    """Why the service cannot accept or deliver now, in words; empty when it can."""
