@@ -81,6 +81,10 @@ class Settings(BaseSettings):
         None, description="PEM file: authorities whose client certificates are accepted (EXTERNAL)"
     )
 
+    tls_reload_seconds: float = Field(
+        30.0, ge=0, le=86_400, description="How often the TLS files are looked at for changes"
+    )
+
     # Who may call
     jwt_jwks_url: str | None = Field(None, description="URL of the identity provider's key set")
     jwt_public_key: Path | None = Field(None, description="PEM file with a public key for tokens")
@@ -107,6 +111,8 @@ class Settings(BaseSettings):
     rate_limit_principals_max: int = Field(
         100_000, ge=1, description="Principals whose rate is tracked at a time"
     )
+
+    keys_max: int = Field(1_000, ge=2, description="SAS signing keys, retired ones included")
 
     # Time
     minute: float = Field(
@@ -153,6 +159,16 @@ class Settings(BaseSettings):
         60.0, ge=1, description="Time in which a connection must obtain a right"
     )
     handshake_seconds: float = Field(10.0, ge=0.1, description="Time for TLS, SASL and open")
+    max_http_connections: int = Field(20_000, ge=1, description="HTTP connections at a time")
+    max_http_connections_per_address: int = Field(
+        12_000, ge=1, description="HTTP connections from one address at a time"
+    )
+    http_header_seconds: float = Field(
+        10.0, ge=0.1, le=3_600, description="Time for the whole head of an HTTP request"
+    )
+    http_body_seconds: float = Field(
+        60.0, ge=0.1, le=3_600, description="Time for a request's body, or a stream's next part"
+    )
     max_links_per_connection: int = Field(4_096, ge=1, description="Links of one connection")
     max_sessions_per_connection: int = Field(1_024, ge=1, le=65_535, description="Sessions of one")
     amqp_idle_seconds: float = Field(

@@ -112,6 +112,10 @@ class Metrics:
         self.refused_connections = self._counter(
             "hotpath_amqp_connections_refused", "AMQP connections refused, by cause", "cause"
         )
+        self.http_connections = self._gauge("hotpath_http_connections", "HTTP connections")
+        self.refused_http_connections = self._counter(
+            "hotpath_http_connections_refused", "HTTP connections refused, by cause", "cause"
+        )
         self.tail_bytes = self._gauge("hotpath_tail_bytes", "Payload bytes kept in memory")
         self.log_damage = self._counter(
             "hotpath_log_damage", "Log entries that failed their checksum"

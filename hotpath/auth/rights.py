@@ -3,11 +3,13 @@
 Tokens are read in `hotpath.auth.jwt` and `hotpath.auth.sas`; nothing behind the edges sees one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from hotpath.model.names import Address, AddressKind, TenantId, Topic
+from hotpath.auth.sas import SigningKey
+from hotpath.model.names import Address, AddressKind, PublisherId, TenantId, Topic
 from hotpath.model.subscription import SubscriptionSpec
 
 SCOPE_PREFIX: Final = "hotpath."
@@ -62,6 +64,19 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What a grant stands on: when that is revoked, so is the grant, before its time."""
+
+    key: SigningKey
+    publisher: PublisherId | None = None
+    """Whose token it is."""
+    feed: Address | None = None
+    """Address of the subscription whose token it is."""
+    generation: int = 0
+    """Of that subscription's tokens."""
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """What one token gives to a connection.
 
@@ -73,6 +88,7 @@ class Grant:
         until_ms: Wall-clock end; None for one without an end.
         topics: Topics it is narrowed to, or None for all.
         condition: As `Principal.condition`; a Listen then reaches only feeds that carry it.
+        origin: What it can be revoked by; None when only its end ends it.
     """
 
     actions: frozenset[Action]
@@ -81,6 +97,7 @@ class Grant:
     until_ms: int | None
     topics: dict[Action, frozenset[Topic]] | None = None
     condition: str | None = None
+    origin: Origin | None = None
 
     def covers(self, address: Address, action: Action, now_ms: int) -> bool:
         """Whether `action` on `address` lies within this grant at `now_ms` (wall clock)."""
@@ -113,12 +130,21 @@ class Grants:
     def covering(self, address: Address, action: Action, now_ms: int) -> Grant | None:
         """The grant with the latest end that covers `action` on `address`, or None."""
         best: Grant | None = None
-        for grant in self._by_audience.values():
-            if not grant.covers(address, action, now_ms):
-                continue
+        for grant in self.all_covering(address, action, now_ms):
             if best is None or _later(grant, best):
                 best = grant
         return best
+
+    def all_covering(self, address: Address, action: Action, now_ms: int) -> list[Grant]:
+        """Every grant that covers `action` on `address`."""
+        grants = self._by_audience.values()
+        return [grant for grant in grants if grant.covers(address, action, now_ms)]
+
+    def drop(self, is_revoked: Callable[[Grant], bool]) -> None:
+        """Forget grants that have been revoked."""
+        revoked = [name for name, grant in self._by_audience.items() if is_revoked(grant)]
+        for name in revoked:
+            del self._by_audience[name]
 
     def prune(self, now_ms: int) -> None:
         """Forget grants that have ended."""

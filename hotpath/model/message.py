@@ -24,7 +24,7 @@ class Batch:
         enqueued_ms: When the service accepted them, milliseconds since the epoch.
         payloads: The stored messages, or None when released.
         byte_size: Bytes of all payloads.
-        plain: Whether every payload starts with its bare message; None until somebody looked.
+        lasting: Whether no message has a time to live; None until somebody looked.
         wire_key: What `wire` was built for.
         wire: Room for an edge to keep what it would otherwise build per receiver.
     """
@@ -34,8 +34,8 @@ class Batch:
         "count",
         "enqueued_ms",
         "first_seq",
+        "lasting",
         "payloads",
-        "plain",
         "topic",
         "wire",
         "wire_key",
@@ -50,7 +50,7 @@ class Batch:
         self.enqueued_ms = enqueued_ms
         self.payloads: Sequence[bytes] | None = payloads
         self.byte_size = sum(map(len, payloads))
-        self.plain: bool | None = None
+        self.lasting: bool | None = None
         self.wire: list[bytes | None] | None = None
         self.wire_key = 0
 

@@ -21,6 +21,8 @@ PublisherId = NewType("PublisherId", str)
 CBS: Final = "$cbs"
 MANAGEMENT: Final = "$management"
 DEAD_LETTER_QUEUE: Final = "$DeadLetterQueue"
+#: Behind it in a token's resource stands which generation of tokens it belongs to.
+GENERATION: Final = "$Generation"
 
 
 class Topic(StrEnum):
@@ -122,6 +124,15 @@ def resource_segments(encoded: str) -> list[str]:
 def subscription_path(topic: Topic, subscription: str) -> str:
     """The address of a subscription's feed."""
     return f"{topic.value}/Subscriptions/{subscription}"
+
+
+def subscription_resource(topic: Topic, subscription: str, generation: int) -> str:
+    """The resource that a subscription's token names: the feed, and which generation it is of.
+
+    Tokens of the first generation, 0, name the feed alone.
+    """
+    path = subscription_path(topic, subscription)
+    return f"{path}/{GENERATION}/{generation}" if generation else path
 
 
 def publisher_path(topic: Topic, publisher: str) -> str:

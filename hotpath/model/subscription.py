@@ -17,7 +17,7 @@ from hotpath.model.names import PublisherId, SubscriptionId, TenantId, Topic, To
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionSpec:
-    """What a subscription is; never changes after its creation."""
+    """What a subscription is; after its creation only `generation` changes, by replacement."""
 
     id: SubscriptionId
     tenant: TenantId
@@ -39,6 +39,8 @@ class SubscriptionSpec:
     """As asked for, in API minutes."""
     sas_ttl_minutes: float = 0.0
     """As asked for, in API minutes."""
+    generation: int = 0
+    """How often its tokens have been revoked; only tokens of this generation count."""
 
     @property
     def key(self) -> TopicKey:

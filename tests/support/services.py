@@ -99,6 +99,8 @@ async def running_service(data_dir: Path, **options: object) -> AsyncIterator[Te
             admin=core.admin,
             publishing=core.publishing,
             ring=core.ring,
+            keys=core.keys,
+            revoking=core.revoking,
             verifier=verifier,
             clock=clock,
             metrics=core.metrics,

@@ -1,0 +1,342 @@
+"""The composition root: the only module that knows everyone.
+
+`Core` is the service without its edges; `App` adds REST, AMQP and the reaper, starts them in
+order and stops them in the reverse order, within `drain_seconds`.
+"""
+
+import asyncio
+import gc
+import secrets
+import ssl
+import sys
+from contextlib import AsyncExitStack, suppress
+
+from hotpath.amqp.listener import AmqpEdge
+from hotpath.amqp.websocket import websocket_mount
+from hotpath.auth.jwt import TokenVerifier, make_verifier
+from hotpath.auth.privacy import prepare_directory, warn_of_open_key
+from hotpath.auth.sas import KeyRing
+from hotpath.config import Endpoint, Settings
+from hotpath.core.locks import LockTable
+from hotpath.ports import Clock, MessageLog, RecordStore
+from hotpath.reaper import Reaper
+from hotpath.rest.server import RestEdge
+from hotpath.rest.services import Services
+from hotpath.service.access import Access
+from hotpath.service.admin import Administration
+from hotpath.service.certificates import Certificates
+from hotpath.service.clock import SystemClock
+from hotpath.service.commit import Committer
+from hotpath.service.deferred import Deferrals
+from hotpath.service.deliver import Delivering
+from hotpath.service.keys import KeyRotation
+from hotpath.service.liveness import Liveness
+from hotpath.service.peek import Peeking
+from hotpath.service.publish import Publishing
+from hotpath.service.recount import recount
+from hotpath.service.revoke import Revoking
+from hotpath.service.schedule import Scheduling
+from hotpath.service.settle import Settling
+from hotpath.service.topics import Topics
+from hotpath.service.upkeep import Upkeep
+from hotpath.storage.segments import SegmentLimits
+from hotpath.storage.sqlite.connection import SqliteOptions
+from hotpath.storage.sqlite.database import SqliteDatabase
+from hotpath.storage.sqlite.log import SqliteLog
+from hotpath.storage.sqlite.store import SqliteStore
+from hotpath.telemetry import Metrics, get_logger
+
+_log = get_logger("hotpath.app")
+
+
+class Core:
+    """The service between the edges and the storage."""
+
+    def __init__(
+        self, settings: Settings, *, log: MessageLog, store: RecordStore, clock: Clock
+    ) -> None:
+        self.settings = settings
+        self.log = log
+        self.store = store
+        self.clock = clock
+        self.metrics = Metrics()
+        self.ring = KeyRing([])
+        self.keys = KeyRotation(store, self.ring, clock, keys_max=settings.keys_max)
+        self._recounting: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Open the log and bring everything back. Raises LogFailure."""
+        settings, clock = self.settings, self.clock
+        recovered = await self.log.open()
+        for damage in recovered.damage:
+            _log.error("log damaged", extra={"what": damage})
+            self.metrics.log_damage.inc()
+        await self.keys.open()
+        self.liveness = Liveness(clock, base_ms=recovered.alive_ms)
+        self.topics = Topics(self.log, tail_bytes_max=settings.tail_bytes_max)
+        self.committer = Committer(self.log, self.topics, clock, self.metrics)
+        self.committer.service_ms = self.liveness.service_ms
+        self.liveness.on_mark = self.committer.touch
+        self.settling = Settling(
+            topics=self.topics,
+            committer=self.committer,
+            clock=clock,
+            metrics=self.metrics,
+            lock_table=self._lock_table,
+            dead_letter_expired=settings.expired_to_dead_letter,
+        )
+        self.delivering = Delivering(
+            log=self.log,
+            topics=self.topics,
+            committer=self.committer,
+            settling=self.settling,
+            liveness=self.liveness,
+            clock=clock,
+            metrics=self.metrics,
+            receivers_max=settings.receivers_per_subscription_max,
+        )
+        self.scheduling = Scheduling(
+            committer=self.committer, clock=clock, per_tenant_max=settings.scheduled_max
+        )
+        self.publishing = Publishing(
+            committer=self.committer,
+            scheduling=self.scheduling,
+            metrics=self.metrics,
+            pending_bytes_max=settings.pending_bytes_max,
+        )
+        self.peeking = Peeking(log=self.log, topics=self.topics, settling=self.settling)
+        self.deferrals = Deferrals(
+            topics=self.topics,
+            committer=self.committer,
+            settling=self.settling,
+            clock=clock,
+            metrics=self.metrics,
+        )
+        self.admin = Administration(
+            settings=settings,
+            store=self.store,
+            log=self.log,
+            topics=self.topics,
+            committer=self.committer,
+            delivering=self.delivering,
+            settling=self.settling,
+            liveness=self.liveness,
+            lock_table=self._lock_table,
+            clock=clock,
+            metrics=self.metrics,
+        )
+        self.revoking = Revoking(self.admin, self.store)
+        self.upkeep = Upkeep(
+            log=self.log,
+            topics=self.topics,
+            committer=self.committer,
+            clock=clock,
+            retention_ms=int(settings.retention_hours * 3_600_000),
+            retention_bytes=settings.retention_bytes,
+        )
+        await self.admin.resume(recovered)
+        self.scheduling.resume(recovered.scheduled)
+        self.upkeep.start()
+        self._recounting = asyncio.ensure_future(recount(self.topics, self.liveness))
+
+    def _lock_table(self, dead: bool) -> LockTable:
+        """A table for a feed; serials start at random so that lock tokens outlive no restart."""
+        settings = self.settings
+        return LockTable(
+            lock_ms=round(settings.lock_seconds * 1000),
+            deliveries_max=None if dead else settings.max_deliveries,
+            first_serial=secrets.randbits(48),
+        )
+
+    async def close(self) -> None:
+        """Make everything durable and release the storage. Raises LogFailure."""
+        if self._recounting is not None:
+            self._recounting.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._recounting
+        self.scheduling.close()
+        await self.delivering.close()
+        await self.settling.close()
+        await self.upkeep.stop()
+        try:
+            await self.committer.close()
+        finally:
+            await self.log.close()
+
+
+class App:
+    """The whole service: the core on SQLite, the edges, the reaper."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self._database = SqliteDatabase(
+            settings.data_dir,
+            SqliteOptions(
+                synchronous=settings.log_sync,
+                limits=SegmentLimits(bytes_max=settings.segment_bytes),
+            ),
+        )
+        self.core = Core(
+            settings,
+            log=SqliteLog(self._database, on_damage=self._on_damage),
+            store=SqliteStore(self._database),
+            clock=self.clock,
+        )
+        self._exits = AsyncExitStack()
+        self._verifier: TokenVerifier | None = None
+        self._urls: dict[str, str] = {}
+        self._stopping = False
+        self._certificates: Certificates | None = None
+        #: Once started: its AMQP connections.
+        self.amqp: AmqpEdge | None = None
+
+    def _on_damage(self, what: str) -> None:
+        _log.error("log damaged", extra={"what": what})
+        self.core.metrics.log_damage.inc()
+
+    async def start(self) -> dict[str, str]:
+        """Start everything; the addresses of the listeners that are on.
+
+        Raises:
+            LogFailure: the data directory cannot be used.
+            OSError: an address cannot be bound, or a file cannot be read.
+            ValueError: a key or certificate is not usable.
+        """
+        settings, core, clock = self.settings, self.core, self.clock
+        prepare_directory(settings.data_dir)
+        warn_of_open_key(settings.tls_key)
+        certificates = self._certificates = Certificates.of(settings, clock)
+        tls = None if certificates is None else certificates.listening
+        verifier = make_verifier(settings, now_ms=clock.now_ms, ticks_ms=clock.ticks_ms)
+        self._verifier = verifier
+        await core.open()
+        self._exits.push_async_callback(core.close)
+        self._exits.push_async_callback(verifier.close)
+        access = Access(admin=core.admin, ring=core.ring, verifier=verifier, clock=clock)
+        amqp = AmqpEdge(
+            access=access,
+            publishing=core.publishing,
+            delivering=core.delivering,
+            settling=core.settling,
+            committer=core.committer,
+            scheduling=core.scheduling,
+            peeking=core.peeking,
+            deferrals=core.deferrals,
+            settings=settings,
+            clock=clock,
+            metrics=core.metrics,
+        )
+        self.amqp = amqp
+        core.keys.on_retired = core.revoking.on_revoked = amqp.recheck
+        rest = RestEdge(
+            Services(
+                settings=settings,
+                admin=core.admin,
+                publishing=core.publishing,
+                ring=core.ring,
+                keys=core.keys,
+                revoking=core.revoking,
+                verifier=verifier,
+                clock=clock,
+                metrics=core.metrics,
+                connection_url=self.connection_url,
+                readiness=self._unready,
+            ),
+            mounts=[websocket_mount(amqp, core.settings, access)],
+        )
+        self._exits.push_async_callback(self._stop_edges, amqp, rest)
+        await self._listen(amqp, rest, tls)
+        if certificates is not None:
+            certificates.start()
+            self._exits.push_async_callback(certificates.stop)
+        if settings.reap:
+            reaper = Reaper(core.admin, core.liveness, clock)
+            reaper.start()
+            self._exits.push_async_callback(reaper.stop)
+        tune_interpreter()
+        return {
+            name: self._urls[name]
+            for name in ("http", "https", "amqp", "amqps")
+            if name in self._urls
+        }
+
+    async def _listen(self, amqp: AmqpEdge, rest: RestEdge, tls: ssl.SSLContext | None) -> None:
+        """Open every listener that is on; AMQP first, since REST hands out its addresses."""
+        settings = self.settings
+        if settings.amqp is not None:
+            self._note("amqp", settings.amqp, await amqp.start(settings.amqp, None))
+        if settings.amqps is not None:
+            self._note("amqps", settings.amqps, await amqp.start(settings.amqps, tls))
+        if settings.metrics is not None:
+            await rest.start_metrics(settings.metrics)
+        if settings.http is not None:
+            self._note("http", settings.http, await rest.start(settings.http))
+        if settings.https is not None:
+            self._note("https", settings.https, await rest.start(settings.https, tls))
+
+    def _note(self, scheme: str, endpoint: Endpoint, port: int) -> None:
+        self._urls[scheme] = f"{scheme}://{shown_host(endpoint)}:{port}"
+
+    def connection_url(self, path: str) -> str:
+        """The public URL of an AMQP address: TLS where it is on, the configured host if any."""
+        scheme = "amqps" if self.settings.amqps is not None else "amqp"
+        host = self.settings.public_host
+        if host is None:
+            found = self._urls.get(scheme) or next(iter(self._urls.values()), "//localhost")
+            host = found.partition("//")[2]
+        return f"{scheme}://{host}/{path}"
+
+    def _unready(self) -> list[str]:
+        """Why the service cannot accept or deliver now."""
+        reasons = []
+        if self._stopping:
+            reasons.append("the service is shutting down")
+        if self.core.committer.failing:
+            reasons.append("the message log cannot be written")
+        if self._verifier is not None:
+            reasons += self._verifier.problems()
+        return reasons
+
+    async def _stop_edges(self, amqp: AmqpEdge, rest: RestEdge) -> None:
+        await rest.stop_listening()
+        # Together, so that both are done within one `drain_seconds`.
+        await asyncio.gather(amqp.stop(self.settings.drain_seconds), rest.stop())
+
+    async def reload(self) -> None:
+        """Read the TLS files again; if they cannot be used, the old ones stay in force."""
+        if self._certificates is None:
+            _log.info("there is nothing to read again: TLS is off")
+        else:
+            await self._certificates.reload()
+
+    async def stop(self) -> None:
+        """Take nothing new, answer what is under way, make everything durable.
+
+        Raises LogFailure when the last commit fails.
+        """
+        self._stopping = True
+        await self._exits.aclose()
+
+
+def tune_interpreter() -> None:
+    """Settings of the interpreter that belong to a process with one busy loop.
+
+    The writer thread needs the GIL a few times a commit; at the default switch interval of 5 ms
+    a busy loop makes each of those a wait of 5 ms.
+
+    The cyclic garbage collector runs seldom, and not over what stays for good: the hot path makes
+    many short-lived tuples and no cycles, and at the default threshold the young ones would be
+    walked every few messages.
+    """
+    sys.setswitchinterval(0.0005)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+
+
+def shown_host(endpoint: Endpoint) -> str:
+    """The host of a listener as a client on this machine writes it."""
+    if endpoint.host in {"0.0.0.0", "::", "*"}:  # noqa: S104 - compared, not bound
+        return "localhost"
+    return f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host

@@ -1,0 +1,439 @@
+"""Creating, showing and ending subscriptions and publishers.
+
+What a caller may do has been checked at the edge (scopes, rate); what a caller may *see* is
+checked here: `Principal.sees`. A subscription that the caller may not see does not exist.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+import qel
+from hotpath.auth.rights import Principal
+from hotpath.config import Settings
+from hotpath.core.locks import LockTable
+from hotpath.core.subscription import Subscription
+from hotpath.model.errors import Invalid, LimitReached, NotFound, Unavailable, Violation
+from hotpath.model.names import SUBSCRIBABLE, PublisherId, SubscriptionId, TenantId, Topic, TopicKey
+from hotpath.model.subscription import PublisherSpec, SubscriptionSpec
+from hotpath.ports import Clock, LogFailure, MessageLog, RecordStore, Recovered
+from hotpath.service import records
+from hotpath.service.clock import sleep_until
+from hotpath.service.commit import Committer
+from hotpath.service.deliver import Delivering
+from hotpath.service.liveness import Liveness
+from hotpath.service.settle import Settling
+from hotpath.service.topics import TopicLog, Topics
+from hotpath.telemetry import Metrics, get_logger
+
+#: How long to wait before asking again whether a subscription's figures are complete.
+COUNTING_MS: Final = 1_000
+
+_log = get_logger("hotpath.admin")
+
+
+@dataclass(frozen=True, slots=True)
+class NewSubscription:
+    """What a caller asks for; the edge has checked the numbers' bounds."""
+
+    topic: Topic
+    filter: qel.Filter
+    filter_text: str
+    ttl_minutes: float
+    sas_ttl_minutes: float
+    start_from_ms: int | None = None
+    """Enqueued time of the first message wanted, wall clock; 0 for the earliest; None for now."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionFigures:
+    """A subscription as its owner sees it. Times are wall-clock milliseconds."""
+
+    spec: SubscriptionSpec
+    last_activity_ms: int
+    expires_ms: int
+    backlog: int
+    locked: int
+    delivered: int
+    dead_lettered: int
+    clients: int
+
+
+class Administration:
+    """All definitions of the service, and their live state."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: RecordStore,
+        log: MessageLog,
+        topics: Topics,
+        committer: Committer,
+        delivering: Delivering,
+        settling: Settling,
+        liveness: Liveness,
+        lock_table: Callable[[bool], LockTable],
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._log = log
+        self._topics = topics
+        self._committer = committer
+        self._delivering = delivering
+        self._settling = settling
+        self._liveness = liveness
+        self._lock_table = lock_table
+        self._clock = clock
+        self._metrics = metrics
+        self._publishers: dict[PublisherId, PublisherSpec] = {}
+        # In order of creation, for pages.
+        self._by_tenant: dict[TenantId, list[tuple[int, SubscriptionId]]] = {}
+        self._publisher_counts: dict[TenantId, int] = {}
+        self.on_created: Callable[[Subscription], None] = lambda _: None
+
+    # Opening
+
+    async def resume(self, recovered: Recovered) -> None:
+        """Bring back everything the store and the log know. Raises LogFailure."""
+        for record in await self._store.load(records.PUBLISHERS):
+            self._resume_publisher(record)
+        known: set[str] = set()
+        for record in await self._store.load(records.SUBSCRIPTIONS):
+            known.add(str(record.get("id")))
+            await self._resume_subscription(record, recovered)
+        for identity in recovered.progress.keys() | recovered.dead.keys():
+            if identity not in known:
+                self._committer.forget(identity)
+
+    def _resume_publisher(self, record: records.Record) -> None:
+        try:
+            publisher = records.read_publisher(record)
+        except (KeyError, TypeError, ValueError):
+            _log.exception("publisher unreadable", extra={"publisher": record.get("id")})
+            return
+        self._publishers[publisher.id] = publisher
+        self._count_publisher(publisher.tenant, 1)
+
+    async def _resume_subscription(self, record: records.Record, recovered: Recovered) -> None:
+        """Bring one back; one that cannot be read is not served, and its progress is kept."""
+        try:
+            spec = records.read_subscription(record)
+            subscription = self._build(spec, compile_filter(spec))
+        except (KeyError, TypeError, ValueError, qel.QelError, Invalid):
+            _log.exception("subscription unreadable", extra={"subscription": record.get("id")})
+            return
+        progress = recovered.progress.get(spec.id)
+        if progress is not None:
+            subscription.resume(progress)
+            self._liveness.resume(subscription, progress.active_ms)
+        else:
+            self._liveness.begin(subscription)
+        dead = recovered.dead.get(spec.id)
+        if dead:
+            self._settling.resume_dead(subscription, dead)
+        self._register(subscription, await self._topics.open(spec.key))
+
+    # Subscriptions
+
+    async def create(self, principal: Principal, wanted: NewSubscription) -> SubscriptionSpec:
+        """Create a subscription; durable when this returns.
+
+        Raises:
+            Invalid: the caller's condition names something the topic does not have.
+            LimitReached: the tenant has too many subscriptions.
+            Unavailable: the store cannot be written.
+        """
+        condition = compile_condition(principal.condition, wanted.topic)
+        key = TopicKey(principal.tenant, wanted.topic)
+        topic, start_seq = await self._start(key, wanted.start_from_ms)
+        limit = self._settings.subscriptions_per_tenant_max
+        if len(self._by_tenant.get(principal.tenant, ())) >= limit:
+            raise LimitReached("this tenant has as many subscriptions as are allowed")
+        spec = SubscriptionSpec(
+            id=SubscriptionId(str(uuid4())),
+            tenant=principal.tenant,
+            topic=wanted.topic,
+            filter=wanted.filter_text,
+            condition=principal.condition,
+            ttl_ms=self._settings.minutes_ms(wanted.ttl_minutes),
+            sas_ttl_ms=self._settings.minutes_ms(wanted.sas_ttl_minutes),
+            start_seq=start_seq,
+            created_ms=self._clock.now_ms(),
+            creator=principal.subject,
+            ttl_minutes=wanted.ttl_minutes,
+            sas_ttl_minutes=wanted.sas_ttl_minutes,
+        )
+        combined = wanted.filter if condition is None else qel.all_of([condition, wanted.filter])
+        subscription = self._build(spec, combined)
+        self._liveness.begin(subscription)
+        self._register(subscription, topic)
+        await self._keep(subscription)
+        if not subscription.counted:
+            self._delivering.count_past(subscription)
+        self._metrics.subscriptions_created.labels(spec.topic.value).inc()
+        self.on_created(subscription)
+        return spec
+
+    async def _start(self, key: TopicKey, start_from_ms: int | None) -> tuple[TopicLog, int]:
+        """A topic and the first number of it that a new subscription gets. Raises Unavailable."""
+        try:
+            topic = await self._topics.open(key)
+            if start_from_ms is None:
+                return topic, topic.routed_to
+            found = await self._log.seek(key, start_from_ms)
+        except LogFailure as failure:
+            raise Unavailable("the log cannot be read now; try again later") from failure
+        # What is durable and not routed yet is offered like any other new message.
+        return topic, min(found, topic.routed_to)
+
+    async def _keep(self, subscription: Subscription) -> None:
+        """Write a new definition and its first progress; without them it does not exist."""
+        spec = subscription.spec
+        try:
+            await self._store.put(records.SUBSCRIPTIONS, spec.id, records.subscription_record(spec))
+        except BaseException as failure:
+            self._unregister(subscription)
+            self._committer.forget(spec.id)
+            if isinstance(failure, LogFailure):
+                raise Unavailable("the store cannot be written now; try again later") from failure
+            raise
+        self._committer.touch(subscription)
+
+    def get(self, principal: Principal, topic: Topic, identity: str) -> SubscriptionSpec:
+        """One of the caller's own subscriptions. Raises NotFound."""
+        return self._own(principal, topic, identity).spec
+
+    def figures(self, spec: SubscriptionSpec) -> SubscriptionFigures:
+        """What has become of a subscription so far. Raises NotFound."""
+        subscription = self._topics.subscriptions.get(spec.id)
+        if subscription is None:
+            raise NotFound(f"there is no subscription {spec.id}")
+        active_ms = self._liveness.last_active_ms(subscription)
+        return SubscriptionFigures(
+            spec=spec,
+            last_activity_ms=self._liveness.wall_ms(active_ms),
+            expires_ms=self._liveness.wall_ms(active_ms + spec.ttl_ms),
+            backlog=subscription.backlog(self._routed_to(spec)),
+            locked=subscription.locks.locked,
+            delivered=subscription.delivered_total,
+            dead_lettered=self._settling.dead_count(subscription),
+            clients=subscription.receivers,
+        )
+
+    def _routed_to(self, spec: SubscriptionSpec) -> int:
+        topic = self._topics.get(spec.key)
+        return spec.start_seq if topic is None else topic.routed_to
+
+    def list_own(
+        self,
+        principal: Principal,
+        *,
+        after: str | None,
+        limit: int,
+        topics: Collection[Topic] = SUBSCRIBABLE,
+    ) -> tuple[list[SubscriptionSpec], str | None]:
+        """The caller's subscriptions, oldest first, and where the next page begins.
+
+        Raises Invalid when `after` is no mark of a page.
+        """
+        own = self._by_tenant.get(principal.tenant, [])
+        start = 0 if after is None else bisect_right(own, _read_mark(after))
+        page: list[SubscriptionSpec] = []
+        for index in range(start, len(own)):
+            spec = self._topics.subscriptions[own[index][1]].spec
+            if spec.topic in topics and principal.sees(spec):
+                if len(page) == limit:
+                    return page, f"{page[-1].created_ms}.{page[-1].id}"
+                page.append(spec)
+        return page, None
+
+    async def delete(self, principal: Principal, topic: Topic, identity: str) -> None:
+        """End one of the caller's own subscriptions. Raises NotFound or Unavailable."""
+        await self._end(self._own(principal, topic, identity), cause="deleted")
+
+    async def reap(self) -> int:
+        """End every subscription that has been idle for its time; how many there were."""
+        ended = 0
+        for subscription in self.subscriptions():
+            if not subscription.deleted and await self.end_if_idle(subscription):
+                ended += 1
+        return ended
+
+    def subscriptions(self) -> list[Subscription]:
+        """All subscriptions there are, of all tenants."""
+        return list(self._topics.subscriptions.values())
+
+    def next_expiry_ms(self) -> int | None:
+        """The earliest wall-clock time at which a subscription can have been idle for its time."""
+        ends = [
+            self._liveness.last_active_ms(subscription) + subscription.spec.ttl_ms
+            for subscription in self._topics.subscriptions.values()
+        ]
+        return self._liveness.wall_ms(min(ends)) if ends else None
+
+    async def end_if_idle(self, subscription: Subscription) -> bool:
+        """End a subscription if it has been idle for its time. Raises Unavailable."""
+        if subscription.deleted:
+            return True
+        if self._liveness.idle_since_ms(subscription) < subscription.spec.ttl_ms:
+            return False
+        if not subscription.counted:
+            # Whether it matched something shortly before the last stop is being found out.
+            await sleep_until(self._clock, self._clock.ticks_ms() + COUNTING_MS)
+            return False
+        await self._end(subscription, cause="idle")
+        return True
+
+    async def _end(self, subscription: Subscription, *, cause: str) -> None:
+        spec = subscription.spec
+        if subscription.deleted:
+            raise NotFound(f"there is no subscription {spec.id}")
+        try:
+            await self._store.delete(records.SUBSCRIPTIONS, [spec.id])
+        except LogFailure as failure:
+            raise Unavailable("the store cannot be written now; try again later") from failure
+        if self._topics.subscriptions.get(spec.id) is not subscription:
+            return  # somebody else ended it meanwhile
+        self._unregister(subscription)
+        self._committer.forget(spec.id)
+        self._delivering.close_all(subscription)
+        self._metrics.subscriptions_ended.labels(cause).inc()
+        _log.info("subscription ended", extra={"subscription": spec.id, "cause": cause})
+
+    def find(self, topic: Topic | None, identity: str | None) -> Subscription | None:
+        """The live subscription behind an address, whoever's it is, or None."""
+        subscription = self._topics.subscriptions.get(SubscriptionId(identity or ""))
+        if subscription is None or subscription.spec.topic is not topic:
+            return None
+        return subscription
+
+    def _own(self, principal: Principal, topic: Topic, identity: str) -> Subscription:
+        subscription = self.find(topic, identity)
+        if subscription is None or not principal.sees(subscription.spec):
+            raise NotFound(f"there is no subscription {identity}")
+        return subscription
+
+    def _build(self, spec: SubscriptionSpec, filter_: qel.Filter) -> Subscription:
+        return Subscription(
+            spec,
+            filter_,
+            locks=self._lock_table(False),
+            ready_max=self._settings.ready_max,
+            locks_max=self._settings.locks_max,
+        )
+
+    def _register(self, subscription: Subscription, topic: TopicLog) -> None:
+        spec = subscription.spec
+        self._topics.add(subscription, topic)
+        insort(self._by_tenant.setdefault(spec.tenant, []), (spec.created_ms, spec.id))
+        self._metrics.subscriptions.inc()
+
+    def _unregister(self, subscription: Subscription) -> None:
+        subscription.deleted = True
+        self._topics.remove(subscription)
+        self._settling.forget(subscription)
+        spec = subscription.spec
+        own = self._by_tenant[spec.tenant]
+        del own[bisect_left(own, (spec.created_ms, spec.id))]
+        if not own:
+            del self._by_tenant[spec.tenant]
+        self._metrics.subscriptions.dec()
+
+    # Publishers
+
+    async def open_publisher(
+        self, principal: Principal, topic: Topic, *, ttl_minutes: float
+    ) -> PublisherSpec:
+        """Create a right to publish over AMQP until its token ends.
+
+        Raises LimitReached or Unavailable.
+        """
+        await self._drop_ended_publishers()
+        if (
+            self._publisher_counts.get(principal.tenant, 0)
+            >= self._settings.publishers_per_tenant_max
+        ):
+            raise LimitReached("this tenant has as many publishers as are allowed")
+        now_ms = self._clock.now_ms()
+        spec = PublisherSpec(
+            id=PublisherId(str(uuid4())),
+            tenant=principal.tenant,
+            topic=topic,
+            created_ms=now_ms,
+            expires_ms=now_ms + self._settings.minutes_ms(ttl_minutes),
+            creator=principal.subject,
+        )
+        try:
+            await self._store.put(records.PUBLISHERS, spec.id, records.publisher_record(spec))
+        except LogFailure as failure:
+            raise Unavailable("the store cannot be written now; try again later") from failure
+        self._publishers[spec.id] = spec
+        self._count_publisher(spec.tenant, 1)
+        return spec
+
+    def publisher(self, identity: str) -> PublisherSpec | None:
+        """A publisher that has not been revoked, or None."""
+        return self._publishers.get(PublisherId(identity))
+
+    async def _drop_ended_publishers(self) -> None:
+        """Forget publishers whose tokens have ended some while ago."""
+        horizon_ms = self._clock.now_ms() - 60_000
+        ended: list[PublisherId] = []
+        for spec in self._publishers.values():
+            if spec.expires_ms < horizon_ms:
+                ended.append(spec.id)
+            if len(ended) >= 100:
+                break
+        if not ended:
+            return
+        try:
+            await self._store.delete(records.PUBLISHERS, ended)
+        except LogFailure as failure:
+            _log.warning("old publishers not dropped", extra={"reason": failure.detail})
+            return
+        for identity in ended:
+            self.forget_publisher(identity)
+
+    def forget_publisher(self, identity: PublisherId) -> None:
+        """A publisher's record is gone, and with it the publisher."""
+        gone = self._publishers.pop(identity, None)
+        if gone is not None:
+            self._count_publisher(gone.tenant, -1)
+
+    def _count_publisher(self, tenant: TenantId, change: int) -> None:
+        count = self._publisher_counts.get(tenant, 0) + change
+        if count:
+            self._publisher_counts[tenant] = count
+        else:
+            self._publisher_counts.pop(tenant, None)
+
+
+def compile_condition(condition: str | None, topic: Topic) -> qel.Filter | None:
+    """The filter that a caller's rights add. Raises Invalid when it does not fit the topic."""
+    if condition is None:
+        return None
+    try:
+        return qel.compile_filter(condition, topic.value)
+    except qel.QelError as error:
+        detail = f"the condition of your token does not fit this topic: {error.errors[0].detail}"
+        raise Invalid([Violation(detail)]) from error
+
+
+def compile_filter(spec: SubscriptionSpec) -> qel.Filter:
+    """The whole filter of a subscription: its own text AND its creator's condition, as trees."""
+    own = qel.compile_filter(spec.filter, spec.topic.value)
+    condition = compile_condition(spec.condition, spec.topic)
+    return own if condition is None else qel.all_of([condition, own])
+
+
+def _read_mark(after: str) -> tuple[int, SubscriptionId]:
+    """Where a page begins. Raises Invalid."""
+    created, separator, identity = after.partition(".")
+    if not separator or not created.isdecimal() or len(created) > 18:
+        raise Invalid([Violation("cursor is not one that this service gave", pointer="/cursor")])
+    return int(created), SubscriptionId(identity)

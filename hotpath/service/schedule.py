@@ -1,0 +1,188 @@
+"""Messages that enter their topic's log later.
+
+A scheduled message is durable from its acceptance and known by a number until it is due or
+cancelled; entering the log and leaving the schedule are one commit. Due times are wall clock.
+"""
+
+from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from hotpath.model.errors import LimitReached
+from hotpath.model.names import TenantId, TopicKey
+from hotpath.ports import Clock, LogFailure, Scheduled, TimerHandle
+from hotpath.service.commit import Committer
+from hotpath.service.publish import Published, Together, refusal
+from hotpath.wire.message import due_ms
+
+#: The timer looks at the wall clock at least this often, so that it notices a jump.
+LOOK_MS: Final = 5_000
+RETRY_MS: Final = 1_000
+#: Entries of the heap up to which nobody looks for cancelled ones among them.
+HEAP_MIN: Final = 1_024
+
+
+class Scheduling:
+    """Keeps what is not due yet."""
+
+    def __init__(self, *, committer: Committer, clock: Clock, per_tenant_max: int) -> None:
+        self._committer = committer
+        self._clock = clock
+        self._per_tenant_max = per_tenant_max
+        self._waiting: dict[tuple[TopicKey, int], Scheduled] = {}
+        self._heap: list[tuple[int, int, TopicKey]] = []
+        self._counts: dict[TenantId, int] = {}
+        self._last_number = 0
+        self._timer: TimerHandle | None = None
+        self._timer_at_ms = 0
+        self._closed = False
+
+    def resume(self, messages: list[Scheduled]) -> None:
+        """Take over what was scheduled before a restart."""
+        for message in messages:
+            self._count(message.topic.tenant, 1)
+            self._enter(message)
+        self._arm()
+
+    def sort_out(self, payloads: Sequence[bytes]) -> tuple[list[bytes], list[tuple[bytes, int]]]:
+        """Messages that enter the log at once, and those that are due later, with their times."""
+        now_ms = self._clock.now_ms()
+        at_once: list[bytes] = []
+        later: list[tuple[bytes, int]] = []
+        for payload in payloads:
+            due = due_ms(payload)
+            if due is None or due <= now_ms:
+                at_once.append(payload)
+            else:
+                later.append((payload, due))
+        return at_once, later
+
+    def check_room(self, tenant: TenantId, count: int) -> None:
+        """Raises LimitReached when a tenant may not have so many scheduled messages more."""
+        if self._counts.get(tenant, 0) + count > self._per_tenant_max:
+            raise LimitReached("this tenant has as many scheduled messages as are allowed")
+
+    async def keep(self, topic: TopicKey, messages: Sequence[tuple[bytes, int]]) -> list[int]:
+        """Keep messages with their due times, all or none; durable when it returns their numbers.
+
+        Raises LimitReached, Unavailable.
+        """
+        self.check_room(topic.tenant, len(messages))
+        waiting = Together(len(messages))
+        numbers = [
+            self.schedule(topic, payload, due_ms=due, done=waiting.one_done)
+            for payload, due in messages
+        ]
+        await waiting.all_done()
+        return numbers
+
+    async def withdraw(self, topic: TopicKey, numbers: Sequence[int]) -> bool:
+        """Cancel messages, all or none; False when one of them is not there, else durable.
+
+        Raises Unavailable.
+        """
+        numbers = list(dict.fromkeys(numbers))
+        if any((topic, number) not in self._waiting for number in numbers):
+            return False
+        waiting = Together(len(numbers))
+        for number in numbers:
+            self.cancel(topic, number, waiting.one_done)
+        await waiting.all_done()
+        return True
+
+    def schedule(self, topic: TopicKey, payload: bytes, *, due_ms: int, done: Published) -> int:
+        """Keep a message until `due_ms` (wall clock); `done` hears when it is durable.
+
+        Returns the number that names it. Raises LimitReached.
+        """
+        self.check_room(topic.tenant, 1)
+        message = Scheduled(topic, self._next_number(), due_ms, payload)
+
+        # It counts from now on: what waits for the log takes memory too.
+        self._count(topic.tenant, 1)
+
+        def kept(failure: LogFailure | None) -> None:
+            if failure is not None:
+                self._count(topic.tenant, -1)
+                done(refusal(failure))
+                return
+            self._enter(message)
+            self._arm()
+            done(None)
+
+        self._committer.schedule(message, kept)
+        return message.number
+
+    def cancel(self, topic: TopicKey, number: int, done: Published) -> bool:
+        """Forget a message that is not due yet; False when there is none with this number."""
+        message = self._waiting.pop((topic, number), None)
+        if message is None:
+            return False
+        self._count(topic.tenant, -1)
+        self._committer.unschedule(topic, number)
+        self._committer.then(lambda failure: done(None if failure is None else refusal(failure)))
+        return True
+
+    def _next_number(self) -> int:
+        # Wall clock and a counter: never used twice, also over a restart.
+        self._last_number = max(self._last_number + 1, self._clock.now_ms() << 20)
+        return self._last_number
+
+    def _enter(self, message: Scheduled) -> None:
+        self._last_number = max(self._last_number, message.number)
+        self._waiting[(message.topic, message.number)] = message
+        heappush(self._heap, (message.due_ms, message.number, message.topic))
+        if len(self._heap) > HEAP_MIN and len(self._heap) > 2 * len(self._waiting):
+            # More than half of them were cancelled and may not be due for years.
+            self._heap = [entry for entry in self._heap if (entry[2], entry[1]) in self._waiting]
+            heapify(self._heap)
+
+    def _count(self, tenant: TenantId, change: int) -> None:
+        self._counts[tenant] = self._counts.get(tenant, 0) + change
+        if not self._counts[tenant]:
+            del self._counts[tenant]
+
+    def _arm(self) -> None:
+        """Set the timer for the earliest due time."""
+        if not self._heap or self._closed:
+            return
+        wait_ms = min(max(self._heap[0][0] - self._clock.now_ms(), 0), LOOK_MS)
+        at_ms = self._clock.ticks_ms() + wait_ms
+        if self._timer is not None:
+            if self._timer_at_ms <= at_ms:
+                return
+            self._timer.cancel()
+        self._timer_at_ms = at_ms
+        self._timer = self._clock.call_at(at_ms, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now_ms = self._clock.now_ms()
+        while self._heap and self._heap[0][0] <= now_ms:
+            _, number, topic = heappop(self._heap)
+            message = self._waiting.pop((topic, number), None)
+            if message is not None:
+                self._release(message)
+        self._arm()
+
+    def _release(self, message: Scheduled) -> None:
+        """Append a due message; when the log refuses, try again a little later."""
+
+        def released(failure: LogFailure | None) -> None:
+            if failure is None:
+                self._count(message.topic.tenant, -1)
+            else:
+                self._clock.call_at(self._clock.ticks_ms() + RETRY_MS, again)
+
+        def again() -> None:
+            self._enter(message)
+            self._arm()
+
+        self._committer.append_due(message, released)
+
+    def close(self) -> None:
+        """Stop the timer; what is not due yet stays in the log."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,422 @@
+"""What becomes of deliveries: outcomes, lock ends, expiry, and the way to the dead letters.
+
+The caller names a message by its sequence number and the serial of the lock it holds; a serial
+that is no longer the current one means the lock was lost. Progress is handed to the committer;
+who must answer a client only when it is durable uses `Committer.then`.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from itertools import count
+from typing import Final
+
+from hotpath.core.deadletter import DeadLetterQueue
+from hotpath.core.feed import Taken
+from hotpath.core.locks import LockTable
+from hotpath.core.subscription import Subscription
+from hotpath.model.message import Batch, DeadLetter
+from hotpath.model.names import SubscriptionId
+from hotpath.ports import Clock, LogFailure, TimerHandle
+from hotpath.service.commit import Committer
+from hotpath.service.topics import Topics
+from hotpath.telemetry import Metrics, get_logger
+from hotpath.wire.deadletter import with_application_properties
+from hotpath.wire.message import expires_ms, may_expire
+from hotpath.wire.values import WireError
+
+MAX_DELIVERY_COUNT: Final = "MaxDeliveryCountExceeded"
+TTL_EXPIRED: Final = "TTLExpiredException"
+REASON: Final = "DeadLetterReason"
+DESCRIPTION: Final = "DeadLetterErrorDescription"
+
+#: Longest reason or description kept, characters.
+TEXT_MAX: Final = 4_096
+
+Feed = Subscription | DeadLetterQueue
+
+_log = get_logger("hotpath.settle")
+
+
+class Settling:
+    """Applies outcomes to feeds and watches over their locks."""
+
+    def __init__(
+        self,
+        *,
+        topics: Topics,
+        committer: Committer,
+        clock: Clock,
+        metrics: Metrics,
+        lock_table: Callable[[bool], LockTable],
+        dead_letter_expired: bool,
+    ) -> None:
+        self._topics = topics
+        self._committer = committer
+        self._clock = clock
+        self._metrics = metrics
+        self._completed = metrics.settlements.labels("completed")
+        self._lock_table = lock_table
+        self._dead_letter_expired = dead_letter_expired
+        self._dead: dict[SubscriptionId, DeadLetterQueue] = {}
+        self._watched: set[int] = set()
+        self._ends: list[tuple[int, int, Subscription, LockTable]] = []
+        self._order = count()
+        self._timer: TimerHandle | None = None
+        self._timer_at = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.wake: Callable[[Subscription], None] = lambda _: None
+
+    # Dead-letter queues
+
+    def dead_letters(self, subscription: Subscription) -> DeadLetterQueue:
+        """The subscription's dead-letter queue."""
+        queue = self._dead.get(subscription.spec.id)
+        if queue is None:
+            queue = DeadLetterQueue(locks=self._lock_table(True))
+            if not subscription.deleted:
+                self._dead[subscription.spec.id] = queue
+        return queue
+
+    def dead_count(self, subscription: Subscription) -> int:
+        """How many dead letters a subscription has."""
+        queue = self._dead.get(subscription.spec.id)
+        return 0 if queue is None else len(queue)
+
+    def resume_dead(self, subscription: Subscription, counts: dict[int, int]) -> None:
+        """Take over the dead letters known at the opening: their delivery counts by number."""
+        queue = self.dead_letters(subscription)
+        queue.add(sorted(counts))
+        queue.locks.counts.update({seq: n for seq, n in counts.items() if n})
+
+    def forget(self, subscription: Subscription) -> None:
+        """The subscription is gone."""
+        self._dead.pop(subscription.spec.id, None)
+
+    # Outcomes
+
+    def complete(
+        self, subscription: Subscription, feed: Feed, held: Iterable[tuple[int, int]]
+    ) -> list[int]:
+        """Settle messages (number and lock serial) for good; those whose lock was lost."""
+        done, lost = feed.locks.complete(held)
+        if done:
+            feed.settled(done)
+            self._completed.inc(len(done))
+            self._changed(subscription, feed)
+            self._make_room(subscription)
+        return lost
+
+    def abandon(
+        self, subscription: Subscription, feed: Feed, seq: int, serial: int, *, failed: bool = True
+    ) -> bool:
+        """Give a message back; `failed` counts the delivery. False when the lock was lost."""
+        holding = feed.locks.held(seq, serial)
+        if holding is None:
+            return False
+        kept = feed.locks.give_back(seq, holding, failed=failed)
+        self._metrics.settlements.labels("abandoned" if failed else "released").inc()
+        if not kept:
+            self._exhausted(subscription, seq)
+        if failed:
+            self._changed(subscription, feed)
+        self.wake(subscription)
+        return True
+
+    def defer(self, subscription: Subscription, feed: Feed, seq: int, serial: int) -> bool:
+        """Set a message aside; among dead letters it goes back. False when the lock was lost."""
+        if feed is not subscription:
+            return self.abandon(subscription, feed, seq, serial)
+        holding = feed.locks.held(seq, serial)
+        if holding is None:
+            return False
+        feed.locks.defer(seq, holding)
+        self._metrics.settlements.labels("deferred").inc()
+        self._changed(subscription, feed)
+        return True
+
+    def dead_letter(
+        self,
+        subscription: Subscription,
+        feed: Feed,
+        held: tuple[int, int],
+        *,
+        reason: str,
+        description: str = "",
+        properties: dict[str, object] | None = None,
+    ) -> bool:
+        """Copy a message to the dead letters; from there it only goes back. False: lock lost."""
+        seq, serial = held
+        holding = feed.locks.held(seq, serial)
+        if holding is None:
+            return False
+        if feed is not subscription:
+            return self.abandon(subscription, feed, seq, serial)
+        feed.locks.doom(seq, holding)
+        self._bury(subscription, seq, reason, description, properties or {})
+        return True
+
+    def renew(self, feed: Feed, seq: int, serial: int) -> int | None:
+        """Extend a lock; its new end in monotonic milliseconds, or None when it was lost."""
+        holding = feed.locks.held(seq, serial)
+        if holding is None:
+            return None
+        return feed.locks.renew(seq, holding, now_ms=self._clock.ticks_ms()).until_ms
+
+    def _make_room(self, subscription: Subscription) -> None:
+        """Wake whom a full lock table kept waiting."""
+        if subscription.full:
+            subscription.full = False
+            self.wake(subscription)
+
+    def _changed(self, subscription: Subscription, feed: Feed) -> None:
+        """Hand what an outcome has changed to the next commit."""
+        if isinstance(feed, DeadLetterQueue):
+            self.flush_dead(subscription, feed)
+        else:
+            self._committer.touch(subscription)
+
+    def flush_dead(self, subscription: Subscription, feed: DeadLetterQueue) -> None:
+        """Make removals and delivery counts of dead letters durable."""
+        if feed.removed:
+            self._committer.unbury(subscription.spec.id, feed.removed)
+            feed.removed = []
+        if feed.locks.changed_counts:
+            self._committer.count_dead(subscription.spec.id, feed.locks.changed_counts)
+            feed.locks.forget_changes()
+
+    # To the dead letters
+
+    def _exhausted(self, subscription: Subscription, seq: int) -> None:
+        """A message has failed too often."""
+        deliveries = subscription.locks.counts.get(seq, 0)
+        description = f"Delivered {deliveries} times without success."
+        self._bury(subscription, seq, MAX_DELIVERY_COUNT, description, {})
+
+    def _bury(
+        self,
+        subscription: Subscription,
+        seq: int,
+        reason: str,
+        description: str,
+        properties: dict[str, object],
+    ) -> None:
+        """Copy a dying message aside; read it first when it is no longer in memory."""
+        if subscription.deleted:
+            return
+        batch = subscription.locks.unsettled[seq].batch
+        extra = {**properties, REASON: reason[:TEXT_MAX], DESCRIPTION: description[:TEXT_MAX]}
+        if batch is not None and batch.payloads is not None:
+            self._bury_loaded(subscription, seq, batch, extra)
+            return
+        # Nobody is told that it is settled before the copy is durable.
+        release = self._committer.hold()
+        task = asyncio.ensure_future(self._load_and_bury(subscription, seq, extra))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: release())
+
+    async def _load_and_bury(
+        self, subscription: Subscription, seq: int, extra: dict[str, object]
+    ) -> None:
+        """As `_bury`, with the log's help; a message that is gone is lost, and said so."""
+        try:
+            batches = await self._topics.load(subscription.spec.key, seq, bytes_max=1)
+        except LogFailure as failure:
+            _log.error("read failed", extra={"reason": failure.detail})
+            if seq in subscription.locks.unsettled:
+                subscription.locks.revive(seq)
+                self.wake(subscription)
+            return
+        if subscription.deleted or seq not in subscription.locks.unsettled:
+            return
+        batch = batches[0] if batches else None
+        if batch is not None and batch.first_seq <= seq < batch.end_seq:
+            self._bury_loaded(subscription, seq, batch, extra)
+            return
+        _log.warning(
+            "message gone before it could be dead-lettered",
+            extra={"subscription": subscription.spec.id, "seq": seq},
+        )
+        subscription.lose(seq)
+        self._committer.touch(subscription)
+
+    def _bury_loaded(
+        self, subscription: Subscription, seq: int, batch: Batch, extra: dict[str, object]
+    ) -> None:
+        """Write the copy and settle the original in one commit."""
+        self._copy_aside(subscription, seq, batch, extra)
+        subscription.locks.settle(seq)
+        subscription.settled((seq,))
+        self._make_room(subscription)
+
+    def _copy_aside(
+        self, subscription: Subscription, seq: int, batch: Batch, extra: dict[str, object]
+    ) -> None:
+        """Hand the copy of a message to the next commit, and queue it when that is durable."""
+        stored = (batch.payloads or ())[seq - batch.first_seq]
+        letter = DeadLetter(
+            seq,
+            enqueued_ms=batch.enqueued_ms,
+            payload=_with_reason(stored, extra),
+            reason=str(extra[REASON]),
+            description=str(extra[DESCRIPTION]),
+        )
+        self._committer.bury(subscription, letter)
+        self._metrics.dead_letters.labels(_reason_label(letter.reason)).inc()
+        _log.info(
+            "dead-lettered",
+            extra={"subscription": subscription.spec.id, "seq": seq, "reason": letter.reason},
+        )
+        queue = self.dead_letters(subscription)
+
+        def buried(failure: LogFailure | None) -> None:
+            if failure is None:
+                queue.add((seq,))
+                self.wake(subscription)
+
+        self._committer.then(buried)
+
+    # Time to live
+
+    def without_expired(
+        self, subscription: Subscription, taken: list[Taken]
+    ) -> tuple[list[Taken], int]:
+        """Settle or dead-letter messages whose time to live is over; the others, and how many."""
+        kept: list[Taken] = []
+        dropped = 0
+        for part in taken:
+            batch = part.batch
+            if batch.lasting is None:
+                batch.lasting = not any(_may_end(each, batch) for each in batch.payloads or ())
+            ended = () if batch.lasting else self._ended(part)
+            if not ended:
+                kept.append(part)
+                continue
+            dropped += len(ended)
+            self._end(subscription, part, ended)
+            rest = _without(part, ended)
+            if rest.seqs:
+                kept.append(rest)
+        subscription.delivered_total -= dropped
+        return kept, dropped
+
+    def _ended(self, part: Taken) -> frozenset[int]:
+        """The messages of a part whose time to live is over."""
+        batch, now_ms = part.batch, self._clock.now_ms()
+        payloads = batch.payloads or ()
+        return frozenset(
+            seq
+            for seq in part.seqs
+            if _has_ended(payloads[seq - batch.first_seq], batch.enqueued_ms, now_ms)
+        )
+
+    def _end(self, subscription: Subscription, part: Taken, ended: Iterable[int]) -> None:
+        """See messages off whose time to live is over: to the dead letters, or for good."""
+        text = "The message's time to live was over before it was received."
+        for seq in sorted(ended):
+            if not self._dead_letter_expired:
+                if part.serial:
+                    self.complete(subscription, subscription, ((seq, part.serial),))
+            elif part.serial:
+                held = (seq, part.serial)
+                self.dead_letter(
+                    subscription, subscription, held, reason=TTL_EXPIRED, description=text
+                )
+            else:
+                # Taken without a lock: settled already, with the same commit as the copy.
+                extra: dict[str, object] = {REASON: TTL_EXPIRED, DESCRIPTION: text}
+                self._copy_aside(subscription, seq, part.batch, extra)
+        self._committer.touch(subscription)
+
+    # Lock ends
+
+    def watch(self, subscription: Subscription, locks: LockTable) -> None:
+        """See to it that locks end; called after every taking."""
+        if id(locks) in self._watched:
+            return
+        deadline = locks.next_deadline()
+        if deadline is None:
+            return
+        self._watched.add(id(locks))
+        heappush(self._ends, (deadline, next(self._order), subscription, locks))
+        self._arm()
+
+    def _arm(self) -> None:
+        """Set the one timer to the earliest end."""
+        if not self._ends:
+            return
+        deadline = self._ends[0][0]
+        if self._timer is not None:
+            if self._timer_at <= deadline:
+                return
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = self._clock.call_at(deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now_ms = self._clock.ticks_ms()
+        while self._ends and self._ends[0][0] <= now_ms:
+            _, _, subscription, locks = heappop(self._ends)
+            self._watched.discard(id(locks))
+            if subscription.deleted:
+                continue
+            self._end_locks(subscription, locks, now_ms)
+            self.watch(subscription, locks)
+        self._arm()
+
+    def _end_locks(self, subscription: Subscription, locks: LockTable, now_ms: int) -> None:
+        """Give back what was held too long."""
+        before = locks.locked
+        dying = locks.expire(now_ms)
+        if before == locks.locked:
+            return
+        self._metrics.locks_expired.inc(before - locks.locked)
+        for seq in dying:
+            self._exhausted(subscription, seq)
+        feed: Feed = subscription
+        if locks is not subscription.locks:
+            feed = self.dead_letters(subscription)
+        self._changed(subscription, feed)
+        self.wake(subscription)
+
+    async def close(self) -> None:
+        """Stop the timer and wait for what is being buried."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _may_end(stored: bytes, batch: Batch) -> bool:
+    """Whether a message has a time to live."""
+    return may_expire(stored) and expires_ms(stored, batch.enqueued_ms) is not None
+
+
+def _has_ended(stored: bytes, enqueued_ms: int, now_ms: int) -> bool:
+    """Whether a message's time to live is over."""
+    end = expires_ms(stored, enqueued_ms)
+    return end is not None and end <= now_ms
+
+
+def _with_reason(stored: bytes, extra: dict[str, object]) -> bytes:
+    """A message with its reason; one that cannot take it is set aside as it is."""
+    reason = {name: extra[name] for name in (REASON, DESCRIPTION)}
+    for properties in (extra, reason):
+        try:
+            return with_application_properties(stored, properties)
+        except WireError:
+            continue
+    return stored
+
+
+def _without(part: Taken, gone: frozenset[int]) -> Taken:
+    """A part without some of its messages."""
+    left = [index for index, seq in enumerate(part.seqs) if seq not in gone]
+    counts = [part.counts[index] for index in left] if part.counts else None
+    return part._replace(seqs=[part.seqs[index] for index in left], counts=counts)
+
+
+def _reason_label(reason: str) -> str:
+    """A metric label that clients cannot multiply."""
+    return reason if reason in {MAX_DELIVERY_COUNT, TTL_EXPIRED} else "receiver"
