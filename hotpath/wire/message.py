@@ -7,6 +7,7 @@ from hotpath.wire.stored import (
     due_ms,
     expires_ms,
     is_plain,
+    may_expire,
     stored_parts,
     without_schedule,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "due_ms",
     "expires_ms",
     "is_plain",
+    "may_expire",
     "normalise",
     "stored_parts",
     "without_schedule",

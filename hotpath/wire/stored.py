@@ -33,6 +33,9 @@ SCHEDULED: Final = b"x-opt-scheduled-enqueue-time"
 _ABSOLUTE_EXPIRY: Final = 8
 """Index of absolute-expiry-time in the properties section (§3.2.4)."""
 
+#: How a message without header, annotations and properties begins.
+_BODIES: Final = frozenset(b"\x00\x53" + bytes((code,)) for code in (0x74, 0x75, 0x76, 0x77))
+
 _read_i64 = Struct(">q").unpack_from
 
 
@@ -162,6 +165,13 @@ def without_schedule(stored: bytes) -> bytes:
         return stored
     start = parts.bare - len(parts.annotations) - len(ANNOTATIONS_MARK)
     return stored[:start] + annotations_section(kept) + stored[parts.bare :]
+
+
+def may_expire(stored: bytes) -> bool:
+    """Whether a message may have an end; False for nearly all, at the price of a comparison."""
+    if stored[:4] == b"\x00\x53\x73\xc0":
+        return stored[5] > _ABSOLUTE_EXPIRY
+    return stored[:3] not in _BODIES
 
 
 def expires_ms(stored: bytes, enqueued_ms: int) -> int | None:

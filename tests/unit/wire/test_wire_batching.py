@@ -1,7 +1,7 @@
 """Service Bus batches."""
 
 import pytest
-from wire_messages import FIVE, annotated, published, received
+from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 from hotpath.wire.batching import looks_batched, split_envelope
 from hotpath.wire.message import normalise

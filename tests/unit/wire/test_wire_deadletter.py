@@ -1,7 +1,7 @@
 """Adding application-properties to a stored message, and showing one."""
 
 import pytest
-from wire_messages import FIVE, annotated, published, received
+from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 from hotpath.wire.deadletter import with_application_properties
 from hotpath.wire.message import normalise, stored_parts

@@ -4,7 +4,7 @@ import json
 from uuid import UUID
 
 import pytest
-from wire_messages import FIVE, annotated, published, received
+from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 from hotpath.wire import jsonbody
 from hotpath.wire.jsonbody import body_bytes, encode_json, split_array

@@ -2,7 +2,7 @@
 
 import proton
 import pytest
-from wire_messages import FIVE, annotated, published, received
+from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 from hotpath.wire.encoder import encode_map
 from hotpath.wire.message import BROKER_OWNED, is_plain, normalise, stored_parts

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import proton
 import pytest
-from wire_messages import FIVE, annotated, published, received
+from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 from hotpath.wire.message import BrokerAnnotations, DeliveryPrefix, normalise
 from hotpath.wire.sections import walk

@@ -5,7 +5,7 @@ import math
 from uuid import UUID
 
 import pytest
-from wire_messages import FIVE, MODEL, annotated, published
+from tests.unit.wire.wire_messages import FIVE, MODEL, annotated, published
 
 from hotpath.wire.encoder import encode_map
 from hotpath.wire.message import normalise

@@ -4,7 +4,7 @@ import datetime
 
 import proton
 import pytest
-from wire_messages import FIVE, annotated, published
+from tests.unit.wire.wire_messages import FIVE, annotated, published
 
 from hotpath.wire.message import (
     due_ms,

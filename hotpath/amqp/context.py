@@ -1,0 +1,143 @@
+"""What the parts of this edge work with: the services, and the host of a link end."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from hotpath.amqp.engine import Engine
+from hotpath.amqp.frames import BatchMarks
+from hotpath.amqp.memo import WireMemo
+from hotpath.amqp.rights import LinkRight
+from hotpath.auth.rights import Grant, Grants
+from hotpath.config import Settings
+from hotpath.ports import Clock
+from hotpath.service.access import Access
+from hotpath.service.commit import Committer
+from hotpath.service.deferred import Deferrals
+from hotpath.service.deliver import Delivering
+from hotpath.service.peek import Peeking
+from hotpath.service.publish import Publishing
+from hotpath.service.schedule import Scheduling
+from hotpath.service.settle import Settling
+from hotpath.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from hotpath.amqp.cbs import CbsNode
+    from hotpath.amqp.management import ManagementNodes
+
+PRODUCT: Final = "hotpath"
+
+
+class Flushable(Protocol):
+    """A connection as the turn sees it."""
+
+    def flush(self) -> None:
+        """Send what there is."""
+        ...
+
+
+class Turn:
+    """Flushes each connection that something happened on once a turn of the event loop."""
+
+    def __init__(self) -> None:
+        self._dirty: dict[Flushable, None] = {}
+
+    def mark(self, connection: Flushable) -> None:
+        """See to it that a connection is flushed."""
+        if not self._dirty:
+            asyncio.get_running_loop().call_soon(self._run)
+        self._dirty[connection] = None
+
+    def _run(self) -> None:
+        dirty, self._dirty = self._dirty, {}
+        for connection in dirty:
+            connection.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The services behind this edge; one for all connections."""
+
+    access: Access
+    publishing: Publishing
+    delivering: Delivering
+    settling: Settling
+    committer: Committer
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    turn: Turn
+    memo: WireMemo
+    scheduling: Scheduling
+    peeking: Peeking
+    deferrals: Deferrals
+
+
+class Pullable(Protocol):
+    """A link end that sends when its connection has room."""
+
+    def pump(self, room: int) -> int:
+        """Send up to about `room` bytes; how many it were."""
+        ...
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another `pump` may send more."""
+        ...
+
+
+class Fillable(Protocol):
+    """A link end that gathers while a read is taken in."""
+
+    def submit(self) -> None:
+        """Everything of this read is there."""
+        ...
+
+
+class Host(Protocol):
+    """The connection of a link end, as the link end sees it."""
+
+    context: Context
+    engine: Engine
+    batches: BatchMarks
+    grants: Grants
+    cbs: "CbsNode"
+    management: "ManagementNodes"
+    stopping: bool
+    wants_message_ids: bool
+
+    def mark(self) -> None:
+        """Something is to be sent."""
+        ...
+
+    def want_pump(self, end: Pullable) -> None:
+        """A link end may have something to send."""
+        ...
+
+    def want_pump_after_read(self, end: Pullable) -> None:
+        """A link end can send again only when the peer has opened its session window."""
+        ...
+
+    def note_filled(self, end: Fillable) -> None:
+        """A link end has gathered something: `submit` it after this read."""
+        ...
+
+    def hold_bytes(self, change: int) -> None:
+        """Incomplete deliveries take so many bytes more (or less) of memory."""
+        ...
+
+    def watch(self, right: LinkRight) -> None:
+        """A link is there, until its right ends."""
+        ...
+
+    def forget(self, right: LinkRight) -> None:
+        """A link is gone."""
+        ...
+
+    def end_right(self, right: LinkRight) -> None:
+        """A right may have ended: detach its link unless another grant covers it."""
+        ...
+
+    def admit(self, audience: str, grant: Grant) -> bool:
+        """Add a grant; False when the connection holds too many."""
+        ...

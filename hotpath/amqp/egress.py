@@ -1,0 +1,430 @@
+"""Receiving links: a feed's messages become deliveries, and their outcomes are applied.
+
+A wake-up or new credit puts the link on its connection's list; when the connection is flushed,
+`pump` pulls what credit allows and sends it: one shared prefix, the sequence number, the stored
+bytes. The delivery-tag is the lock token: sequence number and lock serial, 16 bytes.
+
+Outcomes are gathered while a read is taken in, then applied at once. A receiver that settled
+itself (receiver-settle-mode first) needs no answer. One that waits (second) is answered with the
+same outcome when the commit that holds it is durable, or with `rejected` and
+`com.microsoft:message-lock-lost` when the lock had ended.
+
+    accepted                       complete
+    rejected                       dead-letter; reason and description from the error's info
+    released                       back to the feed, delivery count unchanged
+    modified                       back to the feed, delivery count + 1
+    modified, undeliverable-here   deferred
+    settled without an outcome     as released
+"""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from struct import Struct
+from typing import Final
+
+from hotpath.amqp import capi, codec, conditions
+from hotpath.amqp.conditions import RESOURCE_DELETED, Condition, lock_lost
+from hotpath.amqp.context import Host
+from hotpath.amqp.rights import LinkRight
+from hotpath.core.feed import Taken
+from hotpath.core.subscription import Subscription
+from hotpath.ports import LogFailure
+from hotpath.service.deliver import Receiver
+from hotpath.service.settle import DESCRIPTION, REASON
+from hotpath.telemetry import get_logger
+from hotpath.wire.identity import with_message_id
+from hotpath.wire.message import BrokerAnnotations, DeliveryPrefix
+from hotpath.wire.types import Array, Described, WireError
+
+#: Messages pulled at once: what a link may send before the next one has its turn.
+PULL_MAX: Final = 256
+
+_TAG_BYTES: Final = 16
+_TAG_ROOM: Final = capi.allocate("char[]", _TAG_BYTES)
+_TAG: Final = capi.tag_of(_TAG_ROOM, _TAG_BYTES)
+_TAG_VIEW: Final = capi.view(_TAG_ROOM, _TAG_BYTES)
+_pack_tag = Struct(">QQ").pack_into
+
+Held = tuple[int, int]
+"""A locked message: its sequence number and the serial of its lock."""
+
+_log = get_logger("hotpath.amqp.egress")
+
+
+class _Run:
+    """Pulled messages on their way out; `at` is the next one."""
+
+    __slots__ = ("at", "payloads", "prefix", "slots", "taken")
+
+    def __init__(
+        self, taken: Taken, prefix: DeliveryPrefix | None, slots: list[bytes | None] | None
+    ) -> None:
+        self.taken = taken
+        # The log's memory of recent batches may let go of them meanwhile.
+        self.payloads: Sequence[bytes] = taken.batch.payloads or ()
+        self.prefix = prefix
+        self.slots = slots
+        self.at = 0
+
+
+class Egress:
+    """Our end of one receiving link."""
+
+    __slots__ = (
+        "_accepted",
+        "_credit_seen",
+        "_deliveries",
+        "_extra",
+        "_gone",
+        "_host",
+        "_link",
+        "_maybe_more",
+        "_noted",
+        "_receiver",
+        "_session",
+        "_to_echo",
+        "_unsent",
+        "_window_bytes",
+        "right",
+    )
+
+    def __init__(
+        self,
+        link: capi.LinkPtr,
+        *,
+        host: Host,
+        subscription: Subscription,
+        dead: bool,
+        settled: bool,
+        right: LinkRight,
+    ) -> None:
+        """Raises LimitReached when the subscription has too many receivers."""
+        self.right = right
+        self._link = link
+        self._session = capi.link_session(link)
+        self._host = host
+        self._window_bytes = host.context.settings.output_bytes_max
+        self._deliveries: dict[capi.DeliveryPtr, Held] = {}
+        self._unsent: deque[_Run] = deque()
+        self._maybe_more = True
+        self._credit_seen = 0
+        self._accepted: list[Held] = []
+        self._to_echo: list[tuple[Held, capi.DeliveryPtr]] = []
+        self._noted = False
+        self._gone = False
+        source = subscription.spec.key.topic.value + "/Subscriptions/" + subscription.spec.id
+        self._extra = BrokerAnnotations(deadletter_source=source) if dead else None
+        self._receiver: Receiver = host.context.delivering.attach(
+            subscription,
+            dead=dead,
+            lock=not settled,
+            wake=self._wake,
+            closed=self._on_subscription_gone,
+        )
+
+    # Waking
+
+    def _wake(self) -> None:
+        if not self._gone:
+            self._maybe_more = True
+            self._host.want_pump(self)
+
+    def _on_subscription_gone(self) -> None:
+        text = "the subscription was deleted"
+        self.close(Condition(RESOURCE_DELETED, text, {"address": self.right.address.path}))
+
+    def on_flow(self) -> None:
+        """Pull if there is something new to do."""
+        link = self._link
+        if self._unsent or capi.link_credit(link) != self._credit_seen or capi.link_get_drain(link):
+            self._maybe_more = True
+            self._host.want_pump(self)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another `pump` may send more."""
+        return not self._gone and (bool(self._unsent) or self._maybe_more)
+
+    # Sending
+
+    def pump(self, room: int) -> int:
+        """Pull and send up to about `room` bytes; how many it were."""
+        if self._gone:
+            return 0
+        if self.right.ended(self._host.context.clock.now_ms()):
+            self._host.end_right(self.right)
+            return 0
+        if capi.session_outgoing_bytes(self._session) >= self._window_bytes:
+            # The peer's session window is closed: what is sent now would wait in memory.
+            self._host.want_pump_after_read(self)
+            return 0
+        if not self._unsent:
+            self._pull()
+        sent = self._send(room)
+        self._credit_seen = capi.link_credit(self._link)
+        if not self._unsent and not self._maybe_more and capi.link_get_drain(self._link):
+            self._drained()
+        return sent
+
+    def _pull(self) -> None:
+        """Take what credit allows."""
+        limit = min(capi.link_credit(self._link), PULL_MAX)
+        self._maybe_more = False
+        if limit <= 0:
+            return
+        context = self._host.context
+        taken = context.delivering.pull(self._receiver, limit)
+        # What `pull` set aside as expired counts too, so this may look once too often.
+        self._maybe_more = sum(len(part.seqs) for part in taken) >= limit
+        for part in taken:
+            self._unsent.append(self._run_of(part))
+
+    def _run_of(self, part: Taken) -> _Run:
+        """Prepare what the messages of one taking have in common."""
+        until_ms = None if not part.serial else self._host_wall_ms(part.until_ms)
+        slots = None
+        # Prefix and bytes are shared by all links that want nothing of their own.
+        if part.counts is None and self._extra is None and not self._host.wants_message_ids:
+            slots = self._host.context.memo.slots(part.batch, until_ms or -1)
+        prefix = None if part.counts is not None else self._prefix(part, until_ms, 0)
+        return _Run(part, prefix, slots)
+
+    def _prefix(self, part: Taken, until_ms: int | None, count: int) -> DeliveryPrefix:
+        return DeliveryPrefix(
+            enqueued_ms=part.batch.enqueued_ms,
+            locked_until_ms=until_ms,
+            delivery_count=count,
+            extra=self._extra,
+        )
+
+    def _host_wall_ms(self, ticks_ms: int) -> int:
+        """A lock's end for people, a little early, so that many deliveries share one."""
+        context = self._host.context
+        wall_ms = ticks_ms - context.clock.ticks_ms() + context.clock.now_ms()
+        step_ms = max(1, int(context.settings.lock_seconds * 1000) >> 8)
+        return wall_ms - wall_ms % step_ms
+
+    def _send(self, room: int) -> int:
+        """Send unsent messages while there is room; how many bytes it were."""
+        sent = 0
+        while self._unsent and sent < room:
+            run = self._unsent[0]
+            sent += self._send_run(run, room - sent)
+            if run.at < len(run.taken.seqs):
+                break
+            self._unsent.popleft()
+        return sent
+
+    def _send_run(self, run: _Run, room: int) -> int:
+        """Send messages of one batch; the hot loop of this edge."""
+        new, send, advance = capi.delivery_new, capi.link_send, capi.link_advance
+        settle, pack, view, tag = capi.delivery_settle, _pack_tag, _TAG_VIEW, _TAG
+        link, outstanding, slots = self._link, self._deliveries, run.slots
+        seqs, serial, first = run.taken.seqs, run.taken.serial, run.taken.batch.first_seq
+        sent = at = 0
+        for at in range(run.at, len(seqs)):
+            if sent >= room:
+                run.at = at
+                return sent
+            seq = seqs[at]
+            data = None if slots is None else slots[seq - first]
+            if data is None:
+                data = self._encode(run, at)
+                if data is None:
+                    continue
+                if slots is not None:
+                    slots[seq - first] = data
+            pack(view, 0, seq, serial)
+            delivery = new(link, tag)
+            size = len(data)
+            send(link, data, size)
+            sent += size
+            if serial:
+                outstanding[delivery] = (seq, serial)
+                advance(link)
+            else:
+                settle(delivery)
+        run.at = len(seqs)
+        return sent
+
+    def _encode(self, run: _Run, at: int) -> bytes | None:
+        """The bytes of one delivery; None when the stored message is damaged."""
+        taken = run.taken
+        seq = taken.seqs[at]
+        prefix = run.prefix
+        if prefix is None:
+            until_ms = None if not taken.serial else self._host_wall_ms(taken.until_ms)
+            prefix = self._prefix(taken, until_ms, taken.counts[at] if taken.counts else 0)
+        try:
+            stored = run.payloads[seq - taken.batch.first_seq]
+            if self._host.wants_message_ids:
+                stored = with_message_id(stored, str(seq))
+            return prefix.wire(seq, stored)
+        except (WireError, IndexError) as error:
+            # Its lock ends, and after some deliveries it is set aside.
+            where = {"address": self.right.address.path, "seq": seq, "reason": str(error)}
+            _log.error("stored message damaged", extra=where)
+            return None
+
+    def _drained(self) -> None:
+        """Give unused credit back, unless what is there must be read from disk first."""
+        receiver = self._receiver
+        feed, subscription = receiver.feed, receiver.subscription
+        behind = feed is subscription and subscription.behind_at is not None
+        if feed.missing is None and not behind:
+            capi.link_drained(self._link)
+            self._credit_seen = capi.link_credit(self._link)
+
+    # Outcomes
+
+    def on_delivery(self, delivery: capi.DeliveryPtr) -> None:
+        """Note an outcome; `submit` applies it when the whole read has been taken in."""
+        held = self._deliveries.get(delivery)
+        if held is None:
+            return
+        state = capi.delivery_remote_state(delivery)
+        if state == capi.ACCEPTED:
+            del self._deliveries[delivery]
+            if capi.delivery_settled(delivery):
+                capi.delivery_settle(delivery)
+                self._accepted.append(held)
+            else:
+                self._to_echo.append((held, delivery))
+            if not self._noted:
+                self._noted = True
+                self._host.note_filled(self)
+            return
+        settled = capi.delivery_settled(delivery)
+        if settled or state in (capi.REJECTED, capi.RELEASED, capi.MODIFIED):
+            del self._deliveries[delivery]
+            self._apply(held, delivery, state=state, settled=settled)
+
+    def submit(self) -> None:
+        """Complete what was accepted, in one go."""
+        self._noted = False
+        accepted, echo = self._accepted, self._to_echo
+        self._accepted, self._to_echo = [], []
+        if echo:
+            # Proton reports ranges in any order; in this one it answers with ranges.
+            echo.sort(key=lambda entry: entry[0])
+            accepted += [held for held, _ in echo]
+        receiver, context = self._receiver, self._host.context
+        lost = context.settling.complete(receiver.subscription, receiver.feed, accepted)
+        if not echo:
+            return
+        deliveries = [delivery for _, delivery in echo]
+        if lost:
+            deliveries = self._answer_lost(echo, Counter(lost))
+        self._echo_when_durable(deliveries, capi.ACCEPTED)
+
+    def _answer_lost(
+        self, echo: list[tuple[Held, capi.DeliveryPtr]], lost: Counter[int]
+    ) -> list[capi.DeliveryPtr]:
+        """Answer settlements that came too late; the deliveries of the others."""
+        kept: list[capi.DeliveryPtr] = []
+        for (seq, _), delivery in echo:
+            if lost[seq]:
+                lost[seq] -= 1
+                self._reject_late(delivery)
+            else:
+                kept.append(delivery)
+        return kept
+
+    def _apply(self, held: Held, delivery: capi.DeliveryPtr, *, state: int, settled: bool) -> None:
+        """Apply any other outcome than accepted."""
+        settling, receiver = self._host.context.settling, self._receiver
+        seq, serial = held
+        where = (receiver.subscription, receiver.feed)
+        if state == capi.REJECTED:
+            reason, description, more = _read_rejection(delivery)
+            kept = settling.dead_letter(
+                *where, held, reason=reason, description=description, properties=more
+            )
+        elif state != capi.MODIFIED:
+            kept = settling.abandon(*where, seq, serial, failed=False)
+        elif capi.disposition_is_undeliverable(capi.delivery_remote(delivery)):
+            kept = settling.defer(*where, seq, serial)
+        else:
+            kept = settling.abandon(*where, seq, serial)
+        if settled:
+            capi.delivery_settle(delivery)
+        elif kept:
+            self._echo_when_durable([delivery], state)
+        else:
+            self._reject_late(delivery)
+
+    def _reject_late(self, delivery: capi.DeliveryPtr) -> None:
+        local = capi.disposition_condition(capi.delivery_local(delivery))
+        conditions.write(local, lock_lost())
+        capi.delivery_update(delivery, capi.REJECTED)
+        capi.delivery_settle(delivery)
+        self._host.mark()
+
+    def _echo_when_durable(self, deliveries: list[capi.DeliveryPtr], state: int) -> None:
+        """Settle with the receiver's own outcome once the commit that holds it is durable."""
+
+        def durable(_: LogFailure | None) -> None:
+            if self._gone:
+                return
+            update, settle = capi.delivery_update, capi.delivery_settle
+            for delivery in deliveries:
+                update(delivery, state)
+                settle(delivery)
+            self._host.mark()
+
+        self._host.context.committer.then(durable)
+
+    # Ending
+
+    def on_detach(self, *, closed: bool) -> None:
+        """Give back what is locked, and answer."""
+        self._leave()
+        self._host.engine.finish(self._link, closed=closed)
+
+    def on_lost(self) -> None:
+        """Give back what is locked."""
+        self._leave()
+
+    def close(self, condition: Condition) -> None:
+        """Give back what is locked, and detach with an error."""
+        if not self._gone:
+            self._leave()
+            self._host.engine.close_link(self._link, condition)
+            self._host.mark()
+
+    def _leave(self) -> None:
+        if self._gone:
+            return
+        # Outcomes that came before the end of the link count.
+        self.submit()
+        self._gone = True
+        self._deliveries.clear()
+        self._unsent.clear()
+        self._host.forget(self.right)
+        self._host.context.delivering.detach(self._receiver)
+
+
+def _read_rejection(delivery: capi.DeliveryPtr) -> tuple[str, str, dict[str, object]]:
+    """Reason, description and further properties of a rejection.
+
+    Service Bus clients put reason and description into the error's info; others have a condition
+    and a description of their own.
+    """
+    condition = capi.disposition_condition(capi.delivery_remote(delivery))
+    try:
+        info = codec.read_map(capi.condition_info(condition))
+    except WireError:
+        info = {}
+    reason = info.pop(REASON, None)
+    description = info.pop(DESCRIPTION, None)
+    name = capi.condition_name(condition)
+    if not isinstance(reason, str):
+        reason = "" if name == "com.microsoft:dead-letter" else name
+    if not isinstance(description, str):
+        description = capi.condition_description(condition)
+    return reason, description, {key: value for key, value in info.items() if _simple(value)}
+
+
+def _simple(value: object) -> bool:
+    """Whether a value may stand among application-properties (§3.2.5)."""
+    return not isinstance(value, list | dict | Array | Described)

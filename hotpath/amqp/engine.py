@@ -1,0 +1,266 @@
+"""One connection's protocol engine: bytes in, calls out, bytes out; no IO and no clock of its own.
+
+The owner pushes what it has read, lets `drain` tell what happened, and takes `output`. Events of
+links go straight to the `LinkEnd` that `links` names; a link without one is on its way out, and
+what still comes on it is dropped at once, so that it cannot gather in memory.
+
+An engine is used from one thread, never from within its own calls, and not after `free`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+from hotpath.amqp import capi, codec, conditions
+from hotpath.amqp.conditions import Condition
+from hotpath.amqp.frames import FrameRewriter
+from hotpath.wire.types import Symbol, WireError
+
+#: Copied out of Proton at once, bytes.
+OUTPUT_BYTES: Final = 262_144
+
+_OUTPUT: Final = capi.allocate("char[]", OUTPUT_BYTES)
+
+
+class LinkEnd(Protocol):
+    """Our end of a link, as the engine drives it."""
+
+    def on_delivery(self, delivery: capi.DeliveryPtr) -> None:
+        """Bytes of a delivery or a change of its state have come."""
+        ...
+
+    def on_flow(self) -> None:
+        """Credit or drain has changed, or something was sent."""
+        ...
+
+    def on_detach(self, *, closed: bool) -> None:
+        """The peer has detached; `Engine.finish` answers."""
+        ...
+
+    def on_lost(self) -> None:
+        """The link is gone without a detach, and its pointer with it."""
+        ...
+
+
+class Shell(Protocol):
+    """The owner of an engine."""
+
+    def on_open(self) -> None:
+        """The peer has opened the connection."""
+        ...
+
+    def on_close(self) -> None:
+        """The peer has closed the connection."""
+        ...
+
+    def on_attach(self, link: capi.LinkPtr) -> None:
+        """The peer has attached a link."""
+        ...
+
+    def on_failure(self, condition: Condition) -> None:
+        """The peer broke the protocol or was silent for too long; Proton has closed."""
+        ...
+
+
+class Engine:
+    """See the module.
+
+    Attributes:
+        links: The ends of attached links.
+        closed: Nothing will be sent any more.
+    """
+
+    __slots__ = (
+        "_alive",
+        "_collector",
+        "_connection",
+        "_rewriters",
+        "_started",
+        "_transport",
+        "closed",
+        "links",
+    )
+
+    def __init__(self, *, frame_bytes_max: int, sessions_max: int, idle_ms: int) -> None:
+        self.links: dict[capi.LinkPtr, LinkEnd] = {}
+        self.closed = False
+        self._rewriters: list[FrameRewriter] = []
+        self._started = False
+        self._alive: dict[capi.LinkPtr, capi.SessionPtr] = {}
+        self._collector = capi.collector_new()
+        self._connection = capi.connection_new()
+        capi.connection_collect(self._connection, self._collector)
+        self._transport = capi.transport_new()
+        capi.transport_set_server(self._transport)
+        capi.transport_set_max_frame(self._transport, frame_bytes_max)
+        capi.transport_set_channel_max(self._transport, sessions_max - 1)
+        # Proton announces half of it (AMQP 1.0 §2.4.5: peers should announce half of what counts).
+        capi.transport_set_idle_timeout(self._transport, idle_ms)
+        capi.transport_bind(self._transport, self._connection)
+
+    # Bytes
+
+    def push(self, chunk: bytes | bytearray | memoryview, size: int) -> None:
+        """Take in the first `size` bytes of a chunk; after a failure the rest is dropped."""
+        push, transport = capi.transport_push, self._transport
+        source = capi.borrow(chunk)
+        at = 0
+        while at < size:
+            took = push(transport, capi.offset(source, at), size - at)
+            if took <= 0:
+                return
+            at += took
+
+    def output(self) -> bytes:
+        """Everything there is to send now."""
+        pending, peek, pop = capi.transport_pending, capi.transport_peek, capi.transport_pop
+        transport, chunks = self._transport, []
+        while (size := pending(transport)) > 0:
+            size = peek(transport, _OUTPUT, min(size, OUTPUT_BYTES))
+            chunks.append(capi.unpack(_OUTPUT, size))
+            pop(transport, size)
+        self.closed = size < 0
+        out = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._started = self._started or bool(out)
+        for rewrite in self._rewriters:
+            out = rewrite(out)
+        return out
+
+    def rewrite_frames(self, rewrite: Callable[[bytes], bytes]) -> None:
+        """From now on, send each frame as `rewrite` gives it back."""
+        self._rewriters.append(FrameRewriter(rewrite, header_first=not self._started))
+
+    def tick(self, now_ms: int) -> int | None:
+        """Send keep-alives, notice a silent peer; when to be called next, or None."""
+        return capi.transport_tick(self._transport, now_ms) or None
+
+    @property
+    def peer_wants_keepalive(self) -> bool:
+        """Whether the peer has announced an idle time-out."""
+        return capi.transport_remote_idle_timeout(self._transport) > 0
+
+    # Connection
+
+    def open(self, container: str, properties: Mapping[str, object]) -> None:
+        """Answer the peer's open."""
+        capi.connection_set_container(self._connection, container.encode())
+        symbols = {Symbol(key): value for key, value in properties.items()}
+        codec.write(capi.connection_properties(self._connection), symbols)
+        capi.connection_open(self._connection)
+
+    def close(self, condition: Condition | None) -> None:
+        """Close the connection, with an error or, as the answer to a close, without."""
+        if condition is not None:
+            conditions.write(capi.connection_condition(self._connection), condition)
+        capi.connection_close(self._connection)
+
+    def peer_container(self) -> str:
+        """The peer's container-id."""
+        return capi.connection_remote_container(self._connection)
+
+    def peer_properties(self) -> dict[str, object]:
+        """The properties of the peer's open; empty if they cannot be read."""
+        try:
+            return codec.read_map(capi.connection_remote_properties(self._connection))
+        except WireError:
+            return {}
+
+    def peer_error(self) -> str:
+        """The condition of the peer's close; empty for none."""
+        return capi.condition_name(capi.connection_remote_condition(self._connection))
+
+    # Links
+
+    @property
+    def link_count(self) -> int:
+        """Links that exist, those on their way out included."""
+        return len(self._alive)
+
+    def close_link(self, link: capi.LinkPtr, condition: Condition) -> None:
+        """Detach with an error; the link goes when the peer has detached too."""
+        self.links.pop(link, None)
+        conditions.write(capi.link_condition(link), condition)
+        capi.link_close(link)
+
+    def finish(self, link: capi.LinkPtr, *, closed: bool) -> None:
+        """Answer the peer's detach; the pointer is dead from here on."""
+        self.links.pop(link, None)
+        self._alive.pop(link, None)
+        (capi.link_close if closed else capi.link_detach)(link)
+        capi.link_free(link)
+
+    # Events
+
+    def drain(self, shell: Shell) -> None:
+        """Tell the shell and the link ends what has happened."""
+        peek, pop, kind_of = capi.collector_peek, capi.collector_pop, capi.event_type
+        event_link, event_delivery = capi.event_link, capi.event_delivery
+        is_delivery, is_flow = capi.DELIVERY, capi.LINK_FLOW
+        collector, end_of = self._collector, self.links.get
+        while event := peek(collector):
+            kind = kind_of(event)
+            if kind == is_delivery:
+                end = end_of(event_link(event))
+                if end is not None:
+                    end.on_delivery(event_delivery(event))
+                else:
+                    capi.delivery_settle(event_delivery(event))
+            elif kind == is_flow:
+                end = end_of(event_link(event))
+                if end is not None:
+                    end.on_flow()
+            else:
+                self._tell(kind, event, shell)
+            pop(collector)
+
+    def _tell(self, kind: int, event: capi.EventPtr, shell: Shell) -> None:
+        """All events that are not frequent."""
+        if kind == capi.LINK_REMOTE_OPEN:
+            link = capi.event_link(event)
+            self._alive[link] = capi.link_session(link)
+            shell.on_attach(link)
+        elif kind in (capi.LINK_REMOTE_CLOSE, capi.LINK_REMOTE_DETACH):
+            self._detached(capi.event_link(event), closed=kind == capi.LINK_REMOTE_CLOSE)
+        elif kind == capi.SESSION_REMOTE_OPEN:
+            capi.session_open(capi.event_session(event))
+        elif kind == capi.SESSION_REMOTE_CLOSE:
+            self._end_session(capi.event_session(event))
+        elif kind == capi.CONNECTION_REMOTE_OPEN:
+            shell.on_open()
+        elif kind == capi.CONNECTION_REMOTE_CLOSE:
+            shell.on_close()
+        elif kind == capi.TRANSPORT_ERROR:
+            condition = capi.transport_condition(self._transport)
+            name, text = capi.condition_name(condition), capi.condition_description(condition)
+            shell.on_failure(Condition(name, text))
+
+    def _detached(self, link: capi.LinkPtr, *, closed: bool) -> None:
+        if link not in self._alive:
+            return
+        end = self.links.get(link)
+        if end is None:
+            self.finish(link, closed=closed)
+        else:
+            end.on_detach(closed=closed)
+
+    def _end_session(self, session: capi.SessionPtr) -> None:
+        """Forget a session's links, and answer its end."""
+        for link in [link for link, owner in self._alive.items() if owner == session]:
+            del self._alive[link]
+            end = self.links.pop(link, None)
+            if end is not None:
+                end.on_lost()
+        capi.session_close(session)
+        capi.session_free(session)
+
+    def free(self) -> None:
+        """Give all memory back; every pointer of this engine is dead from here on."""
+        ends, self.links = list(self.links.values()), {}
+        for end in ends:
+            end.on_lost()
+        self._alive.clear()
+        capi.transport_unbind(self._transport)
+        capi.collector_release(self._collector)
+        capi.connection_release(self._connection)
+        capi.decref(self._connection)
+        capi.decref(self._transport)
+        capi.collector_free(self._collector)

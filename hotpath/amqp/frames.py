@@ -1,0 +1,162 @@
+"""Frames as bytes, for what Proton does not tell or cannot write (AMQP 1.0 §2.3).
+
+Inbound: Proton drops a transfer's message-format, which alone tells a batch from a message.
+Outbound: Proton leaves trailing null fields off, and azure-servicebus before 7.15 for Python
+indexes the fields of a performative without looking how many there are. When Proton itself ends a
+connection, its error has no info map, which the same client indexes in all releases. Connections
+that need none of this pay one search for five bytes in each chunk they send, and nothing for what
+they receive.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Final, cast
+
+from hotpath.wire.types import Described, Symbol, ULong, decode, encode
+
+#: The message-format of a batch, as every encoder must write it: uint, four bytes.
+BATCH_MARK: Final = b"\x70\x80\x01\x37\x00"
+
+#: Bytes of a delivery-tag at most (AMQP 1.0 §2.8.7).
+TAG_MAX: Final = 32
+_BEFORE: Final = TAG_MAX + 2
+#: Tags remembered at most: deliveries of one connection that were announced as batches.
+_TAGS_MAX: Final = 10_000
+
+_pack_size = Struct(">I").pack
+_read_size = Struct(">I").unpack_from
+
+
+class BatchMarks:
+    """Notices transfers with the message-format of batches in a stream of bytes.
+
+    The tag of a transfer stands directly before its message-format (§2.7.5), so `tags` holds what
+    looks like the tag of a batch. Bytes inside a message may look so too, and tags of two links
+    may be the same: who finds a tag here must look whether the message is a batch.
+    """
+
+    __slots__ = ("_tail", "tags")
+
+    def __init__(self) -> None:
+        self.tags: set[bytes] = set()
+        self._tail = b""
+
+    def see(self, chunk: bytes | bytearray, size: int) -> None:
+        """Look through the first `size` bytes of the next chunk."""
+        joint = self._tail + chunk[: min(size, _BEFORE + len(BATCH_MARK))]
+        if BATCH_MARK in joint:
+            self._note_all(joint, len(joint))
+        if chunk.find(BATCH_MARK, 0, size) >= 0:
+            self._note_all(chunk, size)
+        self._tail = bytes(chunk[max(0, size - _BEFORE - len(BATCH_MARK)) : size])
+
+    def _note_all(self, chunk: bytes | bytearray, size: int) -> None:
+        at = chunk.find(BATCH_MARK, 0, size)
+        while at >= 0:
+            if len(self.tags) >= _TAGS_MAX:
+                self.tags.clear()
+            for length in range(min(TAG_MAX, at - 2) + 1):
+                start = at - length
+                if start >= 2 and chunk[start - 2] == 0xA0 and chunk[start - 1] == length:
+                    self.tags.add(bytes(chunk[start:at]))
+            at = chunk.find(BATCH_MARK, at + 1, size)
+
+
+#: Fields of each performative (§2.7), by the code of its descriptor.
+FIELD_COUNTS: Final = {
+    0x10: 10,  # open
+    0x11: 8,  # begin
+    0x12: 14,  # attach
+    0x13: 11,  # flow
+    0x14: 11,  # transfer
+    0x15: 6,  # disposition
+    0x16: 3,  # detach
+    0x17: 1,  # end
+    0x18: 1,  # close
+}
+
+
+class FrameRewriter:
+    """Rewrites outgoing frames one by one.
+
+    Args:
+        rewrite: From a frame to what is sent for it.
+        header_first: The stream starts with a protocol header, which is no frame.
+    """
+
+    __slots__ = ("_header_due", "_rest", "_rewrite")
+
+    def __init__(self, rewrite: Callable[[bytes], bytes], *, header_first: bool) -> None:
+        self._rewrite = rewrite
+        self._header_due = header_first
+        self._rest = b""
+
+    def __call__(self, chunk: bytes) -> bytes:
+        """The next bytes to send; an incomplete frame is kept for the next call."""
+        source = self._rest + chunk
+        out: list[bytes] = []
+        pos = 0
+        if self._header_due and len(source) >= 8:
+            out.append(source[:8])
+            self._header_due = False
+            pos = 8
+        while not self._header_due and len(source) - pos >= 8:
+            size = _read_size(source, pos)[0]
+            if len(source) - pos < size:
+                break
+            out.append(self._rewrite(source[pos : pos + size]))
+            pos += size
+        self._rest = source[pos:]
+        return b"".join(out)
+
+
+def fill(frame: bytes) -> bytes:
+    """A frame whose performative has all its fields; frames of another kind are as they were."""
+    body = frame[4] * 4
+    full = FIELD_COUNTS.get(frame[body + 2]) if len(frame) > body + 3 else None
+    if full is None or frame[body : body + 2] != b"\x00\x53":
+        return frame
+    start, end, count = _list_extent(frame, body + 3)
+    if count >= full:
+        return frame
+    fields = frame[start:end] + b"\x40" * (full - count)
+    performative = b"".join(
+        (frame[4 : body + 3], b"\xd0", _pack_size(len(fields) + 4), _pack_size(full), fields)
+    )
+    return _pack_size(4 + len(performative) + len(frame) - end) + performative + frame[end:]
+
+
+def complete_close(frame: bytes) -> bytes:
+    """A close frame whose error has an info map; other frames are as they were.
+
+    Proton closes by itself when a peer is silent or breaks the protocol.
+    """
+    if frame[8:11] != b"\x00\x53\x18":
+        return frame
+    close, _ = decode(frame, 8)
+    fields = _list_of(close)
+    if not fields or not _list_of(fields[0]):
+        return frame
+    name, description, info = [*_list_of(fields[0]), None, None][:3]
+    error = [name, description or "", info or {Symbol("condition"): name}]
+    body = encode(Described(ULong(0x18), [Described(ULong(0x1D), error)]))
+    return _pack_size(8 + len(body)) + frame[4:8] + body
+
+
+def _list_of(value: object) -> list[object]:
+    """The fields of a described list; none for anything else."""
+    if isinstance(value, Described) and isinstance(value.value, list):
+        return cast("list[object]", value.value)
+    return []
+
+
+def _list_extent(frame: bytes, at: int) -> tuple[int, int, int]:
+    """First byte, end and number of the elements of the list at `at`."""
+    match frame[at]:
+        case 0x45:
+            return at + 1, at + 1, 0
+        case 0xC0:
+            return at + 3, at + 2 + frame[at + 1], frame[at + 2]
+        case _:
+            end = at + 5 + _read_size(frame, at + 1)[0]
+            return at + 9, end, _read_size(frame, at + 5)[0]

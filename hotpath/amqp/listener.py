@@ -1,0 +1,240 @@
+"""The AMQP edge as a whole: listeners for plain TCP and TLS, and all connections there are.
+
+A connection is counted from its `accept` on, before any handshake. `AmqpEdge` is what the
+composition root starts and stops; WebSockets join by `websocket_connection`.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Final
+
+from hotpath.amqp.admission import Admission, Ticket
+from hotpath.amqp.connection import Connection, Sink
+from hotpath.amqp.context import Context, Turn
+from hotpath.amqp.memo import WireMemo
+from hotpath.amqp.sockets import READ_BYTES, SocketSink
+from hotpath.auth.rights import Grant
+from hotpath.config import Endpoint, Settings
+from hotpath.ports import Clock, LogFailure
+from hotpath.service.access import Access
+from hotpath.service.clock import sleep_until
+from hotpath.service.commit import Committer
+from hotpath.service.deferred import Deferrals
+from hotpath.service.deliver import Delivering
+from hotpath.service.peek import Peeking
+from hotpath.service.publish import Publishing
+from hotpath.service.schedule import Scheduling
+from hotpath.service.settle import Settling
+from hotpath.telemetry import Metrics, get_logger
+
+BACKLOG: Final = 1_024
+#: Pause when the machine has no room for another connection, milliseconds.
+EXHAUSTED_MS: Final = 100
+
+_log = get_logger("hotpath.amqp.listener")
+
+
+class AmqpEdge:
+    """All AMQP connections of the service."""
+
+    def __init__(
+        self,
+        *,
+        access: Access,
+        publishing: Publishing,
+        delivering: Delivering,
+        settling: Settling,
+        committer: Committer,
+        settings: Settings,
+        scheduling: Scheduling,
+        peeking: Peeking,
+        deferrals: Deferrals,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._context = Context(
+            access=access,
+            publishing=publishing,
+            delivering=delivering,
+            settling=settling,
+            committer=committer,
+            settings=settings,
+            clock=clock,
+            metrics=metrics,
+            turn=Turn(),
+            memo=WireMemo(),
+            scheduling=scheduling,
+            peeking=peeking,
+            deferrals=deferrals,
+        )
+        self.admission = Admission(settings, metrics)
+        self._shared = bytearray(READ_BYTES)
+        self._listening: list[tuple[socket.socket, asyncio.Task[None]]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._connections: dict[Connection, None] = {}
+        self._stopping = False
+        self._all_gone = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    # Listening
+
+    async def start(self, endpoint: Endpoint, tls: ssl.SSLContext | None) -> int:
+        """Listen; the port, which the system chose if it was 0. Raises OSError."""
+        found = await asyncio.get_running_loop().getaddrinfo(
+            endpoint.host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, _, _, _, where = found[0]
+        listening = socket.create_server(
+            (str(where[0]), int(where[1])),
+            family=family,
+            backlog=BACKLOG,
+            dualstack_ipv6=family == socket.AF_INET6 and where[0] == "::",
+        )
+        listening.setblocking(False)
+        self._listening.append((listening, asyncio.ensure_future(self._accept(listening, tls))))
+        return int(listening.getsockname()[1])
+
+    async def _accept(self, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
+        loop, clock = asyncio.get_running_loop(), self._context.clock
+        while True:
+            try:
+                accepted, peer = await loop.sock_accept(listening)
+            except OSError as error:
+                _log.warning("accept failed", extra={"reason": str(error)})
+                await sleep_until(clock, clock.ticks_ms() + EXHAUSTED_MS)
+                continue
+            ticket = self.admission.enter(str(peer[0]), "amqps" if tls else "amqp")
+            if ticket is None:
+                accepted.close()
+                continue
+            # In a task, because a TLS handshake takes its time.
+            task = asyncio.ensure_future(self._connect(accepted, ticket, tls))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _connect(
+        self, accepted: socket.socket, ticket: Ticket, tls: ssl.SSLContext | None
+    ) -> None:
+        def adopt(sink: SocketSink) -> Connection | None:
+            certified = None
+            if tls is not None:
+                certified = self._context.access.by_certificate(sink.organization())
+            return self._adopt(sink, ticket, certified)
+
+        def protocol() -> SocketSink:
+            return SocketSink(
+                shared=self._shared,
+                output_bytes_max=self._context.settings.output_bytes_max,
+                adopt=adopt,
+                left=ticket.leave,
+            )
+
+        handshake_s = None if tls is None else self._context.settings.handshake_seconds
+        try:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                protocol, accepted, ssl=tls, ssl_handshake_timeout=handshake_s
+            )
+        except OSError as error:
+            _log.info("no connection", extra={"peer": ticket.address, "reason": str(error)})
+            ticket.leave()
+        except asyncio.CancelledError:
+            ticket.leave()
+            accepted.close()
+            raise
+
+    def websocket_connection(
+        self, sink: Sink, address: str, *, certified: Grant | None = None
+    ) -> Connection | None:
+        """A connection over a WebSocket, whose owner calls `receive`, `writable` and `lost`.
+
+        None when there are too many connections.
+        """
+        ticket = self.admission.enter(address, "websocket")
+        if ticket is None:
+            return None
+        connection = self._adopt(sink, ticket, certified)
+        if connection is None:
+            ticket.leave()
+        else:
+            connection.on_lost = lambda: self._forget_websocket(connection, ticket)
+        return connection
+
+    def _forget_websocket(self, connection: Connection, ticket: Ticket) -> None:
+        self._forget(connection)
+        ticket.leave()
+
+    def _adopt(self, sink: Sink, ticket: Ticket, certified: Grant | None) -> Connection | None:
+        if self._stopping:
+            return None
+        connection = Connection(self._context, sink, peer=ticket.address, certified=certified)
+        connection.on_authorized = ticket.authorize
+        connection.on_lost = lambda: self._forget(connection)
+        self._connections[connection] = None
+        return connection
+
+    def _forget(self, connection: Connection) -> None:
+        self._connections.pop(connection, None)
+        if not self._connections:
+            self._all_gone.set()
+
+    def recheck(self) -> None:
+        """Tokens have been revoked: end the links that stand on one of them."""
+        for connection in list(self._connections):
+            connection.recheck()
+
+    # Stopping
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Listen no more, let what was taken in be settled, close every connection.
+
+        Each peer gets `amqp:connection:forced`, and time to answer until the drain is over.
+        """
+        self._stopping = True
+        await self._stop_listening()
+        if not self._connections:
+            return
+        clock = self._context.clock
+        drained = asyncio.Event()
+        timer = clock.call_at(clock.ticks_ms() + round(drain_seconds * 1000), drained.set)
+        for connection in self._connections:
+            connection.stopping = True
+        await _first(self._settled(), drained.wait())
+        for connection in list(self._connections):
+            connection.stop()
+        self._all_gone.clear()
+        if self._connections:
+            await _first(self._all_gone.wait(), drained.wait())
+        timer.cancel()
+        for connection in list(self._connections):
+            connection.abort()
+        # Aborted transports say so in the next turn.
+        await asyncio.sleep(0)
+
+    async def _stop_listening(self) -> None:
+        tasks = [task for _, task in self._listening] + list(self._handshakes)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for listening, _ in self._listening:
+            listening.close()
+        self._listening.clear()
+
+    async def _settled(self) -> None:
+        """Wait until everything taken in so far is durable."""
+        with suppress(LogFailure):
+            await self._context.committer.settled()
+
+
+async def _first(*works: Coroutine[object, object, object]) -> None:
+    """Wait for the first of several, and cancel the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

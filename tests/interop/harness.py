@@ -1,0 +1,177 @@
+"""Client programs and the service, side by side, each with a time limit on everything.
+
+A client program (see `clients/protocol.py`) runs for as long as tests of it do; a scenario that
+does not end in time ends its program, and the next scenario gets a new one.
+"""
+
+import json
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import trustme
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 40
+
+
+class Hung(Exception):
+    """Nothing was said in time."""
+
+
+class Program:
+    """A process that speaks in lines."""
+
+    def __init__(self, command: Sequence[str], *, log: Path, env: dict[str, str] | None = None):
+        self._log = log.open("ab")
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
+            cwd=ROOT, env={**os.environ, **(env or {})},
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._process.stdout, selectors.EVENT_READ)
+        self._rest = b""
+        self._lines: deque[str] = deque()
+
+    def say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
+    def hear(self, deadline: float) -> str:
+        """The next line. Raises Hung."""
+        assert self._process.stdout is not None
+        while not self._lines:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._selector.select(left):
+                raise Hung
+            chunk = self._process.stdout.read()
+            if chunk == b"":
+                raise EOFError(f"the program has ended: {self._process.wait()}")
+            *lines, self._rest = (self._rest + (chunk or b"")).split(b"\n")
+            self._lines.extend(line.decode() for line in lines)
+        return self._lines.popleft()
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self, seconds: float = 5) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+            self._process.wait(seconds)
+        except (subprocess.TimeoutExpired, BrokenPipeError):
+            self._process.kill()
+            self._process.wait()
+        self._selector.close()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._log.close()
+
+
+class Service:
+    """The service in a process of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.ca = directory / "ca.pem"
+        certificate, key = self._certify(directory)
+        self.ports = {name: _free_port(name) for name in ("amqp", "amqps", "http", "https")}
+        options = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
+        options |= {
+            "data_dir": str(directory / "data"),
+            "tls_cert": str(certificate),
+            "tls_key": str(key),
+            "lock_seconds": 30,
+            "drain_seconds": 2,
+            "public_host": "localhost",
+        }
+        command = [sys.executable, "-m", "tests.interop.server", json.dumps(options)]
+        self._program = Program(command, log=directory / "service.log")
+        self._program.hear(time.monotonic() + START_SECONDS)
+
+    def _certify(self, directory: Path) -> tuple[Path, Path]:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.ca)
+        issued = authority.issue_cert("localhost", "127.0.0.1")
+        certificate, key = directory / "cert.pem", directory / "key.pem"
+        for blob in issued.cert_chain_pems:
+            blob.write_to_path(certificate, append=True)
+        issued.private_key_pem.write_to_path(key)
+        return certificate, key
+
+    def ask(self, command: str, fields: dict[str, object]) -> dict[str, object]:
+        """Have a command carried out."""
+        self._program.say(json.dumps({"command": command, **fields}))
+        return json.loads(self._program.hear(time.monotonic() + START_SECONDS))
+
+    def stop(self) -> None:
+        self._program.stop()
+
+
+def _free_port(name: str) -> int:
+    """A free port; for AMQP over TLS the usual one if it is, which some clients insist on."""
+    for port in (5671, 0) if name == "amqps" else (0,):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no free port")
+
+
+class Client:
+    """A client program, started when it is needed."""
+
+    def __init__(self, command: Sequence[str], *, log: Path, env: dict[str, str]) -> None:
+        self._command = command
+        self._log = log
+        self._env = env
+        self._program: Program | None = None
+
+    def run(self, scenario: str, service: Service, *, base: int, seconds: float) -> tuple[str, str]:
+        """Run a scenario: "passed" or "failed", and why."""
+        if self._program is None or not self._program.alive():
+            self._program = Program(self._command, log=self._log, env=self._env)
+        fields = {**service.ports, "ca": service.ca, "base": base}
+        words = [f"{key}={value}" for key, value in fields.items()]
+        deadline = time.monotonic() + seconds
+        try:
+            self._program.say("\t".join(["run", scenario, *words]))
+            while True:
+                kind, *rest = self._program.hear(deadline).split("\t")
+                if kind == "done":
+                    return rest[0], " ".join(rest[1:])
+                if kind == "call":
+                    self._program.say(_answer(service, rest))
+        except (Hung, EOFError, BrokenPipeError) as error:
+            self.stop(0.1)
+            text = f"no end after {seconds:.0f} s" if isinstance(error, Hung) else str(error)
+            return "failed", text
+
+    def stop(self, seconds: float = 5) -> None:
+        if self._program is not None:
+            self._program.stop(seconds)
+            self._program = None
+
+
+def _answer(service: Service, call: list[str]) -> str:
+    """Pass a client's call on to the service."""
+    command, *words = call
+    fields: dict[str, object] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        fields[key] = int(value) if value.lstrip("-").isdigit() else value
+    answer = service.ask(command, fields)
+    if not answer.pop("ok"):
+        return f"error\t{answer['error']}"
+    return "\t".join(["ok", *(f"{key}={value}" for key, value in answer.items())])
