@@ -47,6 +47,11 @@ def check(root: Node, schema: Schema) -> list[Fault]:
     return sorted(faults[:ERRORS_MAX], key=lambda fault: fault.at)
 
 
+def check_leaf(leaf: Leaf, schema: Schema) -> list[Fault]:
+    """Check a single predicate."""
+    return list(_Checker(schema).check_leaf(leaf))
+
+
 class _Checker:
     """The rules, each yielding what it finds wrong with a predicate."""
 

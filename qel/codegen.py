@@ -36,7 +36,7 @@ from qel.nodes import (
 )
 from qel.predicates import constant, only_property, property_first
 from qel.program import Program
-from qel.schema import Schema
+from qel.schema import Schema, Type
 from qel.values import OPAQUE, Message, Value, child, fetch
 
 LEAVES_MAX = 48
@@ -146,7 +146,7 @@ class _Writer:
         if only_property(leaf) is None:
             return f"test_message({self._leaf}, m) is {positive}"
         match leaf:
-            case Bare(Property() as bare):
+            case Bare(Property() as bare) if not self._is_dated(bare):
                 return f"{self._fetch(bare)} is {positive}"
             case Comparison():
                 return self._write_comparison(property_first(leaf), positive=positive)
@@ -170,6 +170,8 @@ class _Writer:
         is_equal = (leaf.operator is Operator.EQ) is positive
         if value is None:
             return f"{self._fetch(operand)} is {'' if is_equal else 'not '}None"
+        if self._is_dated(operand):
+            return "False"  # unknown: a dateTime is no boolean
         return f"{self._fetch(operand)} is {is_equal is value}"
 
     def _write_choice(
@@ -177,17 +179,25 @@ class _Writer:
     ) -> str:
         values = [constant(choice, operand, self._schema) for choice in choices]
         checks = {_CHECKS.get(type(value), "") for value in values}
-        if len(checks) > 1 or "" in checks:
+        # Python finds a NaN in a set if it is the same object; the language never does.
+        has_nan = any(value != value for value in values)  # noqa: PLR0124
+        if len(checks) > 1 or "" in checks or has_nan:
             return self._write_untyped(operand, positive=positive)
         fast = f"v in {self._bind('k', frozenset(values))}"
         return self._write_typed(operand, (type(values[0]), fast), positive=positive)
 
     def _write_typed(self, operand: Property, fast: tuple[type, str], *, positive: bool) -> str:
         kind, expression = fast
+        if kind is not DateTime and self._is_dated(operand):
+            # Only a tree made in code has it; strings of such a property are read as dateTimes.
+            return self._write_untyped(operand, positive=positive)
         check = _CHECKS[kind].format(fetch=self._fetch(operand))
         answer = f"({expression})" if positive else f"not ({expression})"
         slow = f"v is not None and test_value({self._leaf}, v) is {positive}"
         return f"({answer} if {check} else {slow})"
+
+    def _is_dated(self, operand: Property) -> bool:
+        return self._schema.type_of(operand.path) is Type.DATETIME
 
     def _write_untyped(self, operand: Property, *, positive: bool) -> str:
         return f"test_value({self._leaf}, {self._fetch(operand)}) is {positive}"

@@ -7,17 +7,20 @@ from typing import final
 
 from typing_extensions import override
 
+from qel import nodes
 from qel.checker import check
 from qel.codegen import Predicate, make_predicate
-from qel.errors import QelSchemaError
+from qel.errors import Fault, QelSchemaError
 from qel.explain import Explanation, explain
-from qel.lexer import DEFAULT_LIMITS, Limits
-from qel.nodes import And, Node, properties
-from qel.parser import parse
+from qel.lexer import DEFAULT_LIMITS, Limits, tokenize
+from qel.nodes import And, Node
 from qel.printer import to_text
 from qel.program import Program
 from qel.schema import Schema, resolve_schema
+from qel.shapes import Shapes
 from qel.values import Message, Truth
+
+_SHAPES = Shapes()
 
 
 @final
@@ -39,10 +42,23 @@ class Filter:
     schema: Schema
     properties: frozenset[tuple[str, ...]]
 
-    def __init__(self, root: Node, schema: Schema) -> None:
+    def __init__(
+        self,
+        root: Node,
+        schema: Schema,
+        *,
+        properties: frozenset[tuple[str, ...]] | None = None,
+    ) -> None:
+        """Make a filter of a tree.
+
+        Args:
+            root: the expression's tree.
+            schema: what it was checked against.
+            properties: those of the tree, if they are known already.
+        """
         self.root = root
         self.schema = schema
-        self.properties = properties(root)
+        self.properties = nodes.properties(root) if properties is None else properties
         self._text: str | None = None
         self._program: Program | None = None
         self._predicate: Predicate | None = None
@@ -109,11 +125,14 @@ def compile_filter(text: str, schema: Schema | str, limits: Limits = DEFAULT_LIM
         ValueError: there is no topic of that name.
     """
     resolved = resolve_schema(schema)
-    root = parse(text, limits)
-    faults = check(root, resolved)
+    try:
+        root, shape = _SHAPES.build_tree(tokenize(text, limits), len(text))
+    except Fault as fault:
+        raise fault.to_error(text) from None
+    faults = check(root, resolved) if shape is None else shape.check(root, resolved)
     if faults:
         raise QelSchemaError(fault.locate(text) for fault in faults)
-    return Filter(root, resolved)
+    return Filter(root, resolved, properties=None if shape is None else shape.properties)
 
 
 def all_of(filters: Iterable[Filter]) -> Filter:

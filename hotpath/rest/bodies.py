@@ -19,9 +19,12 @@ from pydantic import BaseModel, ValidationError
 from hotpath.model.errors import Invalid, TooLarge, Violation
 
 JSON_TYPE: Final = "application/json"
-#: Time in which a whole body, or the next part of a stream, must come.
-BODY_SECONDS_MAX: Final = 60.0
+#: Time in which a whole body, or the next part of a stream, must come; set by the server.
+BODY_SECONDS: Final = web.AppKey("body_seconds", float)
+#: A body that may be large has a second more for each of these.
+_BYTES_A_SECOND: Final = 65_536
 
+_LATE: Final = "the body did not come in time"
 _BLANK: Final = re.compile(r"[ \t\n\r]*")
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _CHARSET: Final = re.compile(r';\s*charset\s*=\s*"?([^";\s]+)', re.IGNORECASE)
@@ -70,10 +73,15 @@ async def read_body(request: web.Request, *, bytes_max: int) -> bytes:
     if declared is not None and declared > bytes_max:
         raise _too_large(bytes_max)
     body = bytearray()
-    async for part in parts(request):
-        body += part
-        if len(body) > bytes_max:
-            raise _too_large(bytes_max)
+    try:
+        # Beside the time for each part: one byte now and then is no progress.
+        async with asyncio.timeout(request.app[BODY_SECONDS] + bytes_max / _BYTES_A_SECOND):
+            async for part in parts(request):
+                body += part
+                if len(body) > bytes_max:
+                    raise _too_large(bytes_max)
+    except TimeoutError:
+        raise refuse(_LATE) from None
     return bytes(body)
 
 
@@ -81,12 +89,12 @@ async def parts(request: web.Request) -> AsyncIterator[bytes]:
     """The body as it comes. Raises Invalid when it stops coming."""
     try:
         while not request.content.at_eof():
-            async with asyncio.timeout(BODY_SECONDS_MAX):
+            async with asyncio.timeout(request.app[BODY_SECONDS]):
                 part = await request.content.readany()
             if part:
                 yield part
     except TimeoutError:
-        raise refuse("the body did not come in time") from None
+        raise refuse(_LATE) from None
     except (web.RequestPayloadError, ClientPayloadError, ConnectionError):
         raise refuse("the body is incomplete") from None
 

@@ -15,7 +15,7 @@ from hotpath.ports import LogFailure
 from hotpath.rest.calls import Call, Guard, Route
 from hotpath.rest.messages import PartlyAccepted
 from hotpath.rest.problems import Problem, plain_problem, problem_of, respond
-from hotpath.rest.security import RateLimiter, authenticate, authorise
+from hotpath.rest.security import RateLimiter, authenticate, authorise, fingerprint
 from hotpath.rest.services import Services
 from hotpath.telemetry import Metrics, get_logger
 
@@ -149,6 +149,7 @@ def _write_audit(
         "remote": call.request.remote,
         "tenant": call.principal.tenant or None,
         "subject": call.principal.subject or None,
+        "token_id": fingerprint(call.request),
         "topic": call.topic.value if call.topic is not None else None,
         "status": response.status if response is not None else 500,
         "took_ms": took_ms,

@@ -110,6 +110,26 @@ class PublisherRequest(Model):
     ] = None
 
 
+class KeyRequest(Model):
+    """A signing key to make."""
+
+    name: Annotated[
+        str | None,
+        Field(
+            strict=True,
+            description="1 to 128 of A-Z, a-z, 0-9, _ and -; the service chooses one without it.",
+        ),
+    ] = None
+    tenant: Annotated[
+        str | None,
+        Field(
+            strict=True,
+            description="Whose clients use it, as name and secret or to sign tokens of their own. "
+            "Without it, the key is the service's own and signs what it issues from now on.",
+        ),
+    ] = None
+
+
 class CheckRequest(Model):
     """A filter to check, and messages to try it on."""
 
@@ -142,6 +162,34 @@ class PublisherResponse(Model):
     publisherId: str = Field(description="The publisher's identifier.")  # noqa: N815
     connectionURL: str = Field(description="AMQP 1.0 address of the topic.")  # noqa: N815
     sasToken: str = Field(description="Token with the right to send to the topic.")  # noqa: N815
+
+
+class KeyDetails(Model):
+    """A signing key, without its secret."""
+
+    name: str
+    tenant: str | None = Field(description="Whose it is; null for the service's own.")
+    createdAt: str = Field(json_schema_extra={"format": "date-time"})  # noqa: N815
+    retiredAt: str | None = Field(  # noqa: N815
+        description="Since when its tokens are refused; null while they count.",
+        json_schema_extra={"format": "date-time"},
+    )
+    signs: bool = Field(description="Tokens are signed with it now.")
+
+
+class KeyList(Model):
+    """All signing keys, oldest first."""
+
+    data: list[KeyDetails]
+
+
+class NewKeyResponse(KeyDetails):
+    """A signing key that was made."""
+
+    secret: str | None = Field(
+        description="Secret of a tenant's key, shown this once; null for the service's own, "
+        "which nobody needs to know."
+    )
 
 
 class SubscriptionDetails(Model):

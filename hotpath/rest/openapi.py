@@ -23,6 +23,10 @@ from hotpath.rest.models import (
     CheckRequest,
     CheckResponse,
     HealthResponse,
+    KeyDetails,
+    KeyList,
+    KeyRequest,
+    NewKeyResponse,
     PublisherRequest,
     PublisherResponse,
     ReapResponse,
@@ -46,7 +50,7 @@ _ERRORS: Final[Mapping[int, str]] = {
     400: "Invalid request: malformed JSON, a wrong value, a payload over the limit.",
     401: "Not authorized: the access token is missing or its validation failed.",
     403: "Forbidden: the token does not allow this.",
-    404: "There is no such subscription, or no such type.",
+    404: "There is nothing of that name, or no such type.",
     405: "The path has no such method.",
     429: "Too many requests, or a bound of the service is reached.",
     500: "The service has met an unexpected condition.",
@@ -99,6 +103,12 @@ _TEXTS: Final[Mapping[str, _Text]] = {
     ),
     "publishMessages": _Text("Publish messages", 202, AcceptedResponse, not_found=True),
     "checkFilter": _Text("Check a filter and try it", 200, CheckResponse, CheckRequest),
+    "revokeTokens": _Text("Revoke the tokens of a subscription", 204, None, not_found=True),
+    "deletePublisher": _Text("Delete a publisher and its token", 204, None, not_found=True),
+    "listKeys": _Text("List signing keys", 200, KeyList),
+    "addKey": _Text("Make a signing key", 201, NewKeyResponse, KeyRequest, body_required=False),
+    "retireKey": _Text("Let a signing key count no longer", 200, KeyDetails, not_found=True),
+    "removeKey": _Text("Forget a retired signing key", 204, None, not_found=True),
     "reap": _Text("Delete idle subscriptions now", 200, ReapResponse),
     "showHealth": _Text("Is the process alive?", 200, HealthResponse),
     "showReadiness": _Text("Can the service accept and deliver?", 200, HealthResponse),
@@ -158,8 +168,11 @@ def _parameters(route: Route) -> list[Json]:
     if "{type}" in route.path:
         kinds = [topic.value for topic in route.topics]
         found.append(_in_path("type", {"type": "string", "enum": kinds}))
-    if "{subscriptionId}" in route.path:
-        found.append(_in_path("subscriptionId", {"type": "string", "minLength": 1}))
+    found += [
+        _in_path(name, {"type": "string", "minLength": 1})
+        for name in ("subscriptionId", "publisherId", "name")
+        if f"{{{name}}}" in route.path
+    ]
     if route.name == "listSubscriptions":
         limit = {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT}
         cursor = {"type": "string", "pattern": CURSOR_PATTERN}

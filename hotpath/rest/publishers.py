@@ -11,6 +11,14 @@ from hotpath.rest.calls import Call, answer
 from hotpath.rest.models import PUBLISHER_TTL_MINUTES, PublisherRequest, PublisherResponse
 
 
+async def delete_publisher(call: Call) -> web.Response:
+    """`DELETE /publishers/{type}/{publisherId}`: its token is worthless from now on."""
+    identity = call.request.match_info["publisherId"]
+    call.audit["publisher"] = identity[:128]
+    await call.services.revoking.delete_publisher(call.principal, call.known_topic(), identity)
+    return web.Response(status=204)
+
+
 async def open_publisher(call: Call) -> web.Response:
     """`POST /publishers/{type}`."""
     services, topic = call.services, call.known_topic()

@@ -6,14 +6,16 @@ from hotpath.auth.rights import Permission
 from hotpath.model.names import SUBSCRIBABLE, Topic
 from hotpath.rest.calls import Guard, Route
 from hotpath.rest.health import reap, show_health, show_metrics, show_readiness
+from hotpath.rest.keys import add_key, list_keys, remove_key, retire_key
 from hotpath.rest.messages import publish_messages
-from hotpath.rest.publishers import open_publisher
+from hotpath.rest.publishers import delete_publisher, open_publisher
 from hotpath.rest.qel import check_filter
 from hotpath.rest.subscriptions import (
     create_subscription,
     delete_subscription,
     list_subscriptions,
     renew_token,
+    revoke_tokens,
     show_subscription,
 )
 
@@ -42,6 +44,15 @@ ROUTES: Final = (
         SUBSCRIBABLE,
     ),
     Route(
+        "POST",
+        f"{_ONE}/revoke",
+        "revokeTokens",
+        revoke_tokens,
+        Guard.CONTROL,
+        _SUBSCRIBE,
+        SUBSCRIBABLE,
+    ),
+    Route(
         "GET", _ONE, "showSubscription", show_subscription, Guard.CONTROL, _SUBSCRIBE, SUBSCRIBABLE
     ),
     Route(
@@ -58,6 +69,15 @@ ROUTES: Final = (
         tuple(Topic),
     ),
     Route(
+        "DELETE",
+        "/publishers/{type}/{publisherId}",
+        "deletePublisher",
+        delete_publisher,
+        Guard.CONTROL,
+        _PUBLISH,
+        tuple(Topic),
+    ),
+    Route(
         "POST",
         "/messages/{type}",
         "publishMessages",
@@ -68,6 +88,17 @@ ROUTES: Final = (
     ),
     Route("POST", "/qel/check", "checkFilter", check_filter, Guard.CONTROL, _SUBSCRIBE),
     Route("POST", "/admin/reap", "reap", reap, Guard.CONTROL, Permission.ADMIN),
+    Route("GET", "/admin/keys", "listKeys", list_keys, Guard.CONTROL, Permission.ADMIN),
+    Route("POST", "/admin/keys", "addKey", add_key, Guard.CONTROL, Permission.ADMIN),
+    Route(
+        "POST",
+        "/admin/keys/{name}/retire",
+        "retireKey",
+        retire_key,
+        Guard.CONTROL,
+        Permission.ADMIN,
+    ),
+    Route("DELETE", "/admin/keys/{name}", "removeKey", remove_key, Guard.CONTROL, Permission.ADMIN),
     Route("GET", "/healthz", "showHealth", show_health, Guard.OPEN),
     Route("GET", "/readyz", "showReadiness", show_readiness, Guard.OPEN),
 )

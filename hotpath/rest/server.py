@@ -8,14 +8,17 @@ import asyncio
 import ssl
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 from typing_extensions import override
 
 from hotpath.config import Endpoint
+from hotpath.ports import Clock, TimerHandle
+from hotpath.rest.bodies import BODY_SECONDS
 from hotpath.rest.calls import Call, Guard, Route
 from hotpath.rest.health import expose
+from hotpath.rest.listener import Admission, Listener
 from hotpath.rest.middleware import REQUEST_ID_HEADER, decorate, guarded, outermost, request_id_of
 from hotpath.rest.openapi import build_document
 from hotpath.rest.problems import plain_problem, respond
@@ -26,8 +29,6 @@ from hotpath.telemetry import get_logger
 
 #: Silence after which a connection is closed, seconds; also between connecting and a request.
 IDLE_SECONDS: Final = 75.0
-#: Connections that the kernel keeps waiting while the loop is busy.
-_BACKLOG: Final = 1_024
 
 _log = get_logger("hotpath.rest")
 
@@ -51,9 +52,11 @@ class RestEdge:
             self.app,
             access_log=None,
             keepalive_timeout=IDLE_SECONDS,
-            shutdown_timeout=services.settings.drain_seconds,
+            # aiohttp waits twice so long: for the responders, then for their tasks.
+            shutdown_timeout=services.settings.drain_seconds / 2,
         )
-        self._listeners: list[asyncio.Server] = []
+        self.admission = Admission(services.settings, services.metrics)
+        self._listeners: list[Listener] = []
         self._metrics_runner: web.AppRunner | None = None
 
     async def start(self, endpoint: Endpoint, context: ssl.SSLContext | None = None) -> int:
@@ -63,16 +66,16 @@ class RestEdge:
         """
         if self._runner.server is None:
             await self._runner.setup()
-        listener = await asyncio.get_running_loop().create_server(
+        listener = Listener(
             self._make_connection,
-            endpoint.host or None,
-            endpoint.port,
-            ssl=context,
-            ssl_handshake_timeout=self._handshake_seconds(context),
-            backlog=_BACKLOG,
+            admission=self.admission,
+            clock=self._services.clock,
+            tls=context,
+            handshake_seconds=self._services.settings.handshake_seconds,
         )
+        port = await listener.start(endpoint)
         self._listeners.append(listener)
-        return int(listener.sockets[0].getsockname()[1])
+        return port
 
     async def start_metrics(self, endpoint: Endpoint) -> int:
         """Serve `/metrics`, and nothing else, on an address of its own; the bound port.
@@ -87,7 +90,7 @@ class RestEdge:
             return expose(self._services.metrics)
 
         application.router.add_get("/metrics", show)
-        self._metrics_runner = web.AppRunner(application, access_log=None)
+        self._metrics_runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
         await self._metrics_runner.setup()
         site = web.TCPSite(self._metrics_runner, endpoint.host or None, endpoint.port)
         await site.start()
@@ -97,7 +100,7 @@ class RestEdge:
         """Take no new connections; those there are go on."""
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
-            listener.close()
+            await listener.close()
 
     async def stop(self) -> None:
         """Answer what is under way, for `drain_seconds` at most, and close all connections."""
@@ -107,25 +110,81 @@ class RestEdge:
         if self._metrics_runner is not None:
             await self._metrics_runner.cleanup()
 
-    def _handshake_seconds(self, context: ssl.SSLContext | None) -> float | None:
-        return None if context is None else self._services.settings.handshake_seconds
-
-    def _make_connection(self) -> "_Connection":
+    def _make_connection(self, gone: Callable[[], None]) -> "_Connection":
         server = self._runner.server
         if server is None:
             raise RuntimeError("the server has not been set up")
         return _Connection(
             server,
+            clock=self._services.clock,
+            head_ms=round(self._services.settings.http_header_seconds * 1000),
+            gone=gone,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=IDLE_SECONDS,
-            access_log=None,  # type: ignore[arg-type]  # aiohttp's way to turn it off
+            access_log=None,  # aiohttp's way to turn it off
             # A compressed body would be bounded before and unbounded after.
             auto_decompress=False,
         )
 
 
 class _Connection(web.RequestHandler):
-    """One connection; what is no HTTP is answered in the shape of all other errors."""
+    """One connection; what is no HTTP is answered in the shape of all other errors.
+
+    The head of a request must come whole in time: the first one from connecting on, later ones
+    from their first byte on. Between requests, IDLE_SECONDS of silence end it.
+    """
+
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        clock: Clock,
+        head_ms: int,
+        gone: Callable[[], None],
+        **options: Any,
+    ) -> None:
+        super().__init__(server, **options)
+        self._clock = clock
+        self._head_ms = head_ms
+        self._gone = gone
+        self._head_timer: TimerHandle | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._expect_head()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        heads = self._request_count
+        # While it waits for a request, what comes is the head of one.
+        is_head = self._waiter is not None and not self._messages
+        super().data_received(data)
+        if self._request_count > heads:
+            self._forget_timer()
+        elif is_head and self._head_timer is None:
+            self._expect_head()
+
+    @override
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._forget_timer()
+        self._gone()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        due_ms = self._clock.ticks_ms() + self._head_ms
+        self._head_timer = self._clock.call_at(due_ms, self._head_is_late)
+
+    def _forget_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.transport is not None:
+            _log.info("connection closed", extra={"reason": "no request came in time"})
+            self.transport.abort()
 
     @override
     def handle_error(
@@ -154,6 +213,7 @@ def make_application(services: Services) -> web.Application:
     """All routes as one aiohttp application."""
     application = web.Application(middlewares=[outermost(services.metrics)])
     application.on_response_prepare.append(decorate)
+    application[BODY_SECONDS] = services.settings.http_body_seconds
     limiter = RateLimiter(services.settings)
     routes = list(ROUTES)
     if services.settings.metrics is None:

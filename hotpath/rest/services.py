@@ -8,7 +8,9 @@ from hotpath.auth.sas import KeyRing
 from hotpath.config import Settings
 from hotpath.ports import Clock
 from hotpath.service.admin import Administration
+from hotpath.service.keys import KeyRotation
 from hotpath.service.publish import Publishing
+from hotpath.service.revoke import Revoking
 from hotpath.telemetry import Metrics
 
 
@@ -20,6 +22,8 @@ class Services:
     admin: Administration
     publishing: Publishing
     ring: KeyRing
+    keys: KeyRotation
+    revoking: Revoking
     verifier: TokenVerifier
     clock: Clock
     metrics: Metrics

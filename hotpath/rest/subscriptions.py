@@ -10,7 +10,12 @@ import qel
 from hotpath.auth.rights import Permission
 from hotpath.auth.sas import issue
 from hotpath.model.errors import Invalid, Violation
-from hotpath.model.names import SUBSCRIBABLE, Topic, subscription_path
+from hotpath.model.names import (
+    SUBSCRIBABLE,
+    Topic,
+    subscription_path,
+    subscription_resource,
+)
 from hotpath.model.subscription import SubscriptionSpec
 from hotpath.rest.bodies import is_number, read_object, violations_of
 from hotpath.rest.calls import Call, answer, iso
@@ -38,7 +43,7 @@ async def create_subscription(call: Call) -> web.Response:
     spec = await services.admin.create(call.principal, wanted)
     call.audit["subscription"] = spec.id
     url = services.connection_url(subscription_path(topic, spec.id))
-    token = _issue(services, url, spec.sas_ttl_ms)
+    token = _issue(services, spec, spec.sas_ttl_ms)
     answered = SubscriptionResponse(subscriptionId=spec.id, connectionURL=url, sasToken=token)
     return answer(answered, 201, Location=f"/subscriptions/{topic.value}/{spec.id}")
 
@@ -57,7 +62,7 @@ async def renew_token(call: Call) -> web.Response:
         SubscriptionUpdatedResponse(
             subscriptionId=spec.id,
             connectionURL=url,
-            sasToken=_issue(services, url, ttl_ms),
+            sasToken=_issue(services, spec, ttl_ms),
         )
     )
 
@@ -66,6 +71,14 @@ async def delete_subscription(call: Call) -> web.Response:
     """`DELETE /subscriptions/{type}/{subscriptionId}`."""
     spec = _find(call)
     await call.services.admin.delete(call.principal, spec.topic, spec.id)
+    return web.Response(status=204)
+
+
+async def revoke_tokens(call: Call) -> web.Response:
+    """`POST /subscriptions/{type}/{subscriptionId}/revoke`: every token so far is worthless."""
+    spec = _find(call)
+    revoking = call.services.revoking
+    await revoking.revoke_subscription(call.principal, spec.topic, spec.id)
     return web.Response(status=204)
 
 
@@ -195,10 +208,11 @@ def _find(call: Call) -> SubscriptionSpec:
     return spec
 
 
-def _issue(services: Services, url: str, ttl_ms: int) -> str:
+def _issue(services: Services, spec: SubscriptionSpec, ttl_ms: int) -> str:
     """A token for a feed, to the end of the second in which its life ends."""
     ends_ms = services.clock.now_ms() + ttl_ms
-    return issue(services.ring.current, url, expires_s=-(-ends_ms // 1000))
+    resource = services.connection_url(subscription_resource(spec.topic, spec.id, spec.generation))
+    return issue(services.ring.current, resource, expires_s=-(-ends_ms // 1000))
 
 
 def _details(figures: SubscriptionFigures) -> SubscriptionDetails:

@@ -1,7 +1,6 @@
 """Many filters, one message: which of them match."""
 
+from qel.index.matcher import FilterIndex
 from qel.index.scan import ScanIndex
-
-FilterIndex = ScanIndex
 
 __all__ = ["FilterIndex", "ScanIndex"]

@@ -1,0 +1,1 @@
+"""How the filter index scales: workloads of filters and messages, against the linear scan."""

@@ -1,0 +1,146 @@
+"""The index: many filters, and the question which of them a message matches.
+
+What a message costs follows from the properties that filters look at and from the filters that
+match, not from how many there are. See docs/filter-index.md for how, and for what is dear.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Set
+from typing import Generic, TypeVar, cast
+
+from qel.compiler import Filter
+from qel.explain import Explanation
+from qel.index.atoms import Atoms
+from qel.index.bucket import Bucket, Members, remove_members
+from qel.index.columns import Columns, Turn
+from qel.index.formula import Formulas
+from qel.values import Message
+
+K = TypeVar("K", bound=Hashable)
+
+
+class FilterIndex(Generic[K]):
+    """Filters by key, and the question which of them a message matches.
+
+    Filters come and go at any time between two questions, each at its own cost. Filters that
+    say the same are kept once, whatever the number of their keys. Not to be shared by threads.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[K, tuple[Filter, Members]] = {}
+        self._named: Counter[tuple[str, ...]] = Counter()
+        self._columns = Columns()
+        self._formulas = Formulas(self._columns)
+        self._members: dict[Atoms | None, Members] = {}
+        self._root = Bucket()
+        self._turn = Turn()
+
+    def add(self, key: K, filter: Filter) -> None:  # noqa: A002 -- the word of the public API
+        """Add a filter under a key; a filter that the key had before is replaced."""
+        if key in self._kept:
+            self.remove(key)
+        self._kept[key] = filter, self._join(key, filter)
+        self._named.update(filter.properties)
+
+    def remove(self, key: K) -> None:
+        """Remove a key and its filter.
+
+        Raises:
+            KeyError: there is no such key.
+        """
+        kept, members = self._kept.pop(key)
+        self._leave(key, members)
+        for path in kept.properties:
+            self._named[path] -= 1
+            if not self._named[path]:
+                del self._named[path]
+
+    # A call costs as much as all that is asked of a filter: this is one loop without any.
+    def match(self, message: Message) -> set[K]:  # noqa: C901, PLR0912
+        """Give the keys of all filters that a message makes true, in a new set. Never raises."""
+        values = self._columns.values(message)
+        if self._formulas:
+            self._turn.start(message, values)
+        found: set[Hashable] = set()
+        reached = [self._root]
+        for bucket in reached:  # grows while it is walked
+            for test, slot, const, rest, clause in bucket.rows:
+                if test(values[slot], const):
+                    for test, slot, const in rest:  # noqa: PLW2901 -- the row is done with
+                        if not test(values[slot], const):
+                            break
+                    else:
+                        found.add(clause.members.key)
+                        if clause.members.others is not None:
+                            found |= clause.members.others
+            if bucket.probes is not None:
+                for slot, kinds in bucket.probes.items():
+                    value = values[slot]
+                    tables = kinds.get(type(value))
+                    if tables is not None:
+                        if tables.equal and (behind := tables.equal.get(value)) is not None:
+                            reached.append(behind)
+                        for table in tables.others.values():
+                            reached.extend(table.find(value))
+            if bucket.present is not None:
+                for slot, tables in bucket.present.items():
+                    if values[slot] is not None:
+                        for table in tables.others.values():
+                            reached.extend(table.find(None))
+        if self._formulas:
+            self._turn.end()
+        return cast("set[K]", found)
+
+    def explain(self, message: Message, key: K) -> Explanation:
+        """Tell why a message does or does not match the filter of a key.
+
+        Raises:
+            KeyError: there is no such key.
+        """
+        return self._kept[key][0].explain(message)
+
+    @property
+    def properties(self) -> Set[tuple[str, ...]]:
+        """The paths that the filters look at: a live view, each while any filter needs it."""
+        return self._named.keys()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._kept
+
+    def _join(self, key: K, joining: Filter) -> Members:
+        """Let a key join those whose filter says the same, or be the first of them."""
+        formula = self._formulas.build(joining.root, joining.schema)
+        members = self._members.get(formula)
+        if members is None:
+            members = self._members[formula] = Members(formula, key)
+            if formula is not None:
+                self._formulas.keep(formula)
+                self._root.add(members, formula)
+        elif members.others is None:
+            members.others = {key}
+        else:
+            members.others.add(key)
+        self._formulas.sweep()
+        return members
+
+    def _leave(self, key: K, members: Members) -> None:
+        others = members.others
+        if others is not None:
+            if key != members.key:
+                others.discard(key)
+            else:
+                members.key = others.pop()
+            if not others:
+                members.others = None
+            elif not len(others) & (len(others) - 1):
+                members.others = set(others)  # a set never shrinks by itself
+            return
+        del self._members[members.atoms]
+        remove_members(members)
+        if members.atoms is not None:
+            self._formulas.release(members.atoms)
