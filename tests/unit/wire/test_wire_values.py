@@ -173,7 +173,7 @@ class TestEveryEncoding:
         (Array(0x45, ([], [])), "e0020245"),
         (Array(0x41, (True,), (ULong(5),)), "e0050100530541"),
     ],
-    ids=repr,
+    ids=lambda value: "memoryview" if isinstance(value, memoryview) else repr(value),
 )
 def test_value_has_its_shortest_encoding(value, text):
     assert encode(value).hex() == text
