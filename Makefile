@@ -15,7 +15,7 @@ NODE_TESTS := tests/interop/node
 PYTEST := timeout --kill-after=15 $(TEST_SECONDS) $(BIN)/python -m pytest
 
 .PHONY: help install run demo test test-unit test-contract test-property test-interop test-fault \
-	cov fmt lint types arch check bench clean ci node
+	cov fmt lint types arch check audit bench clean ci node
 
 help: ## show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2 }' \
@@ -108,6 +108,11 @@ types: $(VENV)/.workshop ## mypy --strict
 
 arch: $(VENV)/.workshop ## who may import whom
 	@$(BIN)/lint-imports
+
+# AUDIT=--skip-unreachable: where the advisory service cannot be reached, say so and go on.
+audit: $(VENV)/.workshop ## known vulnerabilities of what is installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7,<3'
+	@$(BIN)/python .ci/audit $(AUDIT)
 
 check: lint types arch ## lint, types, arch
 

@@ -169,8 +169,9 @@ def without_schedule(stored: bytes) -> bytes:
 
 def may_expire(stored: bytes) -> bool:
     """Whether a message may have an end; False for nearly all, at the price of a comparison."""
-    if stored[:4] == b"\x00\x53\x73\xc0":
-        return stored[5] > _ABSOLUTE_EXPIRY
+    if stored[:3] == b"\x00\x53\x73" and len(stored) > 5:
+        kind = stored[3]
+        return kind != 0x45 and (kind != 0xC0 or stored[5] > _ABSOLUTE_EXPIRY)
     return stored[:3] not in _BODIES
 
 

@@ -13,6 +13,7 @@ its bucket is split. Nothing is ever rebuilt; an empty bucket goes, with the tab
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Iterator
+from types import NoneType
 from typing import NamedTuple, TypeAlias, cast
 
 from qel.index.atoms import (
@@ -32,7 +33,7 @@ from qel.index.columns import TURN
 from qel.index.formula import Shared, alternatives_of, shared_holds
 from qel.index.tables import EqualTable, Table, make_table
 
-SPLIT = 8
+SPLIT = 12
 """Clauses that a bucket asks one by one."""
 
 DEPTH_MAX = 24
@@ -61,6 +62,9 @@ _RANKS = {
 }
 """How selective a family is. What at most one bucket answers comes before what many do, and
 what many do is then found in the buckets behind it."""
+
+_KNOWN_KINDS = (object, NoneType)
+"""Kinds that ask no more of a value than whether it is there."""
 
 _ALWAYS: Atom = (is_not_same, TURN, "nothing is this")
 """Stands in a row for an AND of nothing."""
@@ -161,18 +165,18 @@ class Bucket:
     Attributes:
         rows: the clauses that wait here, to be asked one by one.
         probes: by slot and type of value, the tables to look into; None until there are any.
-        present: by slot, the tables for any value but null.
+        known: by slot, the tables for any value but null, and those for null.
         size: how many clauses wait here and behind.
     """
 
     __slots__ = (
-        "_family", "_key", "_tables", "_waiting", "present", "probes", "rows", "size",
+        "_family", "_key", "_tables", "_waiting", "known", "probes", "rows", "size",
     )  # fmt: skip
 
     def __init__(self, tables: KindTables | None = None, post: Post | None = None) -> None:
         self.rows: Collection[Row] = ()
         self.probes: dict[int, dict[type, KindTables]] | None = None
-        self.present: dict[int, KindTables] | None = None
+        self.known: dict[int, list[KindTables | None]] | None = None
         self.size = 0
         self._tables = tables
         self._family = Family.ANY if post is None else post.family
@@ -233,9 +237,10 @@ class Bucket:
         tables = self._find_tables(post)
         if tables is None:
             tables = KindTables(self, post.slot, post.kind)
-            if post.kind is object:
-                self.present = {} if self.present is None else self.present
-                self.present[post.slot] = tables
+            if post.kind in _KNOWN_KINDS:
+                self.known = {} if self.known is None else self.known
+                pair = self.known.setdefault(post.slot, [None, None])
+                pair[post.kind is NoneType] = tables
             else:
                 self.probes = {} if self.probes is None else self.probes
                 kinds = self.probes.setdefault(post.slot, {})
@@ -245,8 +250,9 @@ class Bucket:
         return tables.enter(post)
 
     def _find_tables(self, post: Post) -> KindTables | None:
-        if post.kind is object:
-            return self.present.get(post.slot) if self.present else None
+        if post.kind in _KNOWN_KINDS:
+            pair = self.known.get(post.slot) if self.known else None
+            return pair[post.kind is NoneType] if pair else None
         kinds = self.probes.get(post.slot) if self.probes else None
         return kinds.get(post.kind) if kinds else None
 
@@ -266,15 +272,18 @@ class Bucket:
         """Go if nothing waits here or behind, and let the bucket in front do the same."""
         if self.size:
             return
-        self.rows, self._waiting, self.probes, self.present = (), None, None, None
+        self.rows, self._waiting, self.probes, self.known = (), None, None, None
         if self._tables is not None:
             self._tables.leave(self._family, self._key)
             self._tables.bucket.leave_if_empty()
 
     def drop_tables(self, tables: KindTables) -> None:
         """Forget the tables of a property and a kind."""
-        if tables.kind is object:
-            del cast("dict[int, KindTables]", self.present)[tables.slot]
+        if tables.kind in _KNOWN_KINDS:
+            known = cast("dict[int, list[KindTables | None]]", self.known)
+            known[tables.slot][tables.kind is NoneType] = None
+            if known[tables.slot] == [None, None]:
+                del known[tables.slot]
             return
         probes = cast("dict[int, dict[type, KindTables]]", self.probes)
         kinds = probes[tables.slot]

@@ -31,6 +31,9 @@ _TYPES: dict[View, frozenset[type]] = {
 _NAN = float("nan")
 _TEXT_CACHED_MAX = 48
 
+_WIDE = 16
+"""With fewer slots it is not worth while to look which of them a message has."""
+
 
 class Turn:
     """One message on its way through the index.
@@ -72,6 +75,8 @@ class Columns:
         self._roots: list[str] = [""]
         self._nested: dict[int, Path] = {}
         self._views: dict[int, frozenset[type]] = {}
+        self._empty: Values = [None]
+        self._by_root: dict[str, dict[int, None]] = {}
         self._free: list[int] = []
         self._new: list[int] = []
 
@@ -88,6 +93,7 @@ class Columns:
             self._columns.append(None)
             self._users.append(0)
             self._roots.append("")
+            self._empty.append(None)
         slot = self._free.pop()
         self._slots[path, view] = slot
         self._columns[slot] = path, view
@@ -95,8 +101,15 @@ class Columns:
         if len(path) > 1:
             self._nested[slot] = path[1:]
         self._views[slot] = _TYPES[view]
+        self._empty[slot] = None if view is View.PLAIN else _NAN
+        self._by_root.setdefault(path[0], {})[slot] = None
         self._new.append(slot)
         return slot
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether there may be far more slots than a message has properties."""
+        return len(self._columns) > _WIDE
 
     def keep(self, slot: int) -> None:
         """Count one more user of a slot."""
@@ -118,7 +131,10 @@ class Columns:
             del self._slots[column], self._views[slot]
             self._nested.pop(slot, None)
             self._columns[slot] = None
-            self._roots[slot] = ""
+            root, self._roots[slot], self._empty[slot] = self._roots[slot], "", None
+            del self._by_root[root][slot]
+            if not self._by_root[root]:
+                del self._by_root[root]
             self._free.append(slot)
 
     def values(self, message: Message) -> Values:
@@ -135,6 +151,27 @@ class Columns:
         except Exception:  # noqa: BLE001 -- a key, or a class, that raises when it is compared
             return self._values_with_care(message)
         return values
+
+    def present(self, message: Message) -> tuple[Values, list[int]] | None:
+        """Take the values of the slots that a message has, and tell which slots those are.
+
+        None: there are not many more slots, or anything is to be feared of the message.
+        """
+        if type(message) is not dict or 2 * len(message) > len(self._columns):
+            return None
+        values, slots = self._empty.copy(), []
+        try:
+            for name in message:
+                for slot in self._by_root.get(name, ()):
+                    value = message[name]
+                    if slot in self._nested:
+                        value = _descend(value, self._nested[slot])
+                    types = self._views[slot]
+                    values[slot] = value if type(value) in types else _show(value, types)
+                    slots.append(slot)
+        except Exception:  # noqa: BLE001 -- a key, or a class, that raises when it is compared
+            return None
+        return values, slots
 
     def _values_with_care(self, message: Message) -> Values:
         values: Values = [None] * len(self._columns)

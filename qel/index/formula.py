@@ -33,9 +33,11 @@ class Shared:
         alternatives: for an OR, the ANDs of which one must hold; else empty.
         pin: where it can be looked up, unless it is an OR.
         slots: the slots it looks at by itself.
+        number: the turn it was asked in last.
+        answer: what the answer was.
     """
 
-    __slots__ = ("_answer", "_ask", "_number", "alternatives", "key", "pin", "slots", "users")
+    __slots__ = ("_ask", "alternatives", "answer", "key", "number", "pin", "slots", "users")
 
     def __init__(self, key: object, alternatives: tuple[Atoms, ...] = ()) -> None:
         self.key = key
@@ -44,8 +46,8 @@ class Shared:
         self.pin = NOWHERE
         self.slots: tuple[int, ...] = ()
         self._ask: Callable[[Turn], bool] | None = None
-        self._number = 0
-        self._answer = False
+        self.number = 0
+        self.answer = False
 
     @classmethod
     def of(cls, key: object, question: Question) -> Shared:
@@ -55,13 +57,9 @@ class Shared:
         return made
 
     def holds(self, turn: Turn) -> bool:
-        """Ask, or give what was answered for the same message before."""
-        if self._number != turn.number:
-            self._answer = self._ask_any(turn) if self._ask is None else self._ask(turn)
-            self._number = turn.number
-        return self._answer
-
-    def _ask_any(self, turn: Turn) -> bool:
+        """Ask, whatever was answered before."""
+        if self._ask is not None:
+            return self._ask(turn)
         values = turn.values
         for alternative in self.alternatives:
             for test, slot, const in alternative:
@@ -73,8 +71,11 @@ class Shared:
 
 
 def shared_holds(turn: Turn, shared: Shared) -> bool:
-    """Ask a shared part: the test of its atom."""
-    return shared.holds(turn)
+    """Ask a shared part, or give what was answered for the same message: the test of its atom."""
+    if shared.number != turn.number:
+        shared.answer = shared.holds(turn)
+        shared.number = turn.number
+    return shared.answer
 
 
 class Formulas:
@@ -202,4 +203,9 @@ def _join(found: list[Atoms | None]) -> Atoms | None:
         if atoms is None:
             return None
         joined.update(dict.fromkeys(atoms))
-    return tuple(joined)
+    # What costs more is asked last.
+    return tuple(sorted(joined, key=_is_shared)) if any(map(_is_shared, joined)) else tuple(joined)
+
+
+def _is_shared(atom: Atom) -> bool:
+    return atom[0] is shared_holds

@@ -60,7 +60,9 @@ class FilterIndex(Generic[K]):
     # A call costs as much as all that is asked of a filter: this is one loop without any.
     def match(self, message: Message) -> set[K]:  # noqa: C901, PLR0912
         """Give the keys of all filters that a message makes true, in a new set. Never raises."""
-        values = self._columns.values(message)
+        columns = self._columns
+        taken = columns.present(message) if columns.is_wide else None
+        values, present = taken or (columns.values(message), None)
         if self._formulas:
             self._turn.start(message, values)
         found: set[Hashable] = set()
@@ -76,7 +78,10 @@ class FilterIndex(Generic[K]):
                         if clause.members.others is not None:
                             found |= clause.members.others
             if bucket.probes is not None:
-                for slot, kinds in bucket.probes.items():
+                probes = bucket.probes
+                if present is not None and len(present) < len(probes):
+                    probes = {slot: probes[slot] for slot in present if slot in probes}
+                for slot, kinds in probes.items():
                     value = values[slot]
                     tables = kinds.get(type(value))
                     if tables is not None:
@@ -84,10 +89,11 @@ class FilterIndex(Generic[K]):
                             reached.append(behind)
                         for table in tables.others.values():
                             reached.extend(table.find(value))
-            if bucket.present is not None:
-                for slot, tables in bucket.present.items():
-                    if values[slot] is not None:
-                        for table in tables.others.values():
+            if bucket.known is not None:
+                for slot, pair in bucket.known.items():
+                    tables = pair[values[slot] is None]
+                    if tables is not None:
+                        for table in (tables.equal, *tables.others.values()):
                             reached.extend(table.find(None))
         if self._formulas:
             self._turn.end()

@@ -94,9 +94,13 @@ class Translator:
     def _without_value(self, leaf: Leaf, *, wanted: bool) -> Said:
         """Ask a predicate with two properties; one with none is a constant."""
         test = message_test(leaf, self._schema)
-        if any(isinstance(operand, Property) for operand in operands(leaf)):
-            return Question(lambda turn: test(turn.message) is wanted)
-        return test({}) is wanted
+        # To be true or false it needs, if two are compared, both of them, and IN needs its list.
+        *_, needed = operands(leaf)
+        if not isinstance(needed, Property):
+            return test({}) is wanted
+        slot = self._slot(needed)
+        pin = atoms.any_kind(slot, (object,))
+        return Question(lambda turn: test(turn.message) is wanted, pin, (slot,))
 
     def _comparison(self, leaf: Comparison, operand: Property, *, wanted: bool) -> Said:
         sign = leaf.operator

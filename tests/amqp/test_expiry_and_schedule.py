@@ -122,7 +122,7 @@ async def test_more_scheduled_messages_than_allowed_are_rejected(tmp_path):
 async def test_a_batch_may_hold_messages_for_now_and_for_later(broker, publisher_to, receiver_on):
     subscription = await broker.subscribe()
     receiving, feed = await receiver_on(subscription)
-    peer, link = await publisher_to()
+    peer, _link = await publisher_to()
     note = {symbol("x-opt-scheduled-enqueue-time"): timestamp(broker.clock.now_ms() + 9_000)}
     parts = [message(1).encode(), message(2, annotations=note).encode(), message(3).encode()]
     envelope = b"".join(b"\x00\x53\x75\xb0" + len(p).to_bytes(4, "big") + p for p in parts)

@@ -76,14 +76,6 @@ def uuids(*tokens: uuid.UUID) -> Array:
     return Array(UNDESCRIBED, Data.UUID, *tokens)
 
 
-def longs(*numbers: int) -> Array:
-    return Array(UNDESCRIBED, Data.LONG, *numbers)
-
-
-def uuids(*tokens: uuid.UUID) -> Array:
-    return Array(UNDESCRIBED, Data.UUID, *tokens)
-
-
 def token_of(delivery_raw) -> uuid.UUID:
     return uuid.UUID(bytes_le=delivery_raw)
 
@@ -107,10 +99,12 @@ def held_tokens(broker, subscription) -> list[uuid.UUID]:
     return [lock_token(seq, holding.serial) for seq, holding in unsettled.items()]
 
 
-async def test_peek_shows_in_order_what_is_not_settled_and_takes_nothing(broker, managing, receiver_on):
+async def test_peek_shows_in_order_what_is_not_settled_and_takes_nothing(
+    broker, managing, receiver_on
+):
     subscription = await broker.subscribe()
     await broker.publish(1, 2, 3)
-    _, link = await receiver_on(subscription, credit=1)
+    _, _link = await receiver_on(subscription, credit=1)
     manager = await managing(subscription)
 
     reply = await manager.ask(
@@ -250,7 +244,7 @@ async def test_a_lock_is_renewed(broker, managing, receiver_on):
 async def test_a_lost_lock_is_gone(broker, managing, receiver_on, operation):
     subscription = await broker.subscribe()
     await broker.publish(1)
-    peer, link = await receiver_on(subscription, credit=1)
+    _peer, _link = await receiver_on(subscription, credit=1)
     manager = await managing(subscription)
     [token] = held_tokens(broker, subscription)
     await broker.manual.advance(61_000)
@@ -276,7 +270,11 @@ async def test_messages_are_settled_by_their_tokens(
     manager = await managing(subscription)
     [token] = held_tokens(broker, subscription)
 
-    body = {"lock-tokens": uuids(token), "disposition-status": disposition, "deadletter-reason": "r"}
+    body = {
+        "lock-tokens": uuids(token),
+        "disposition-status": disposition,
+        "deadletter-reason": "r",
+    }
     reply = await manager.ask("update-disposition", body)
 
     assert status(reply) == 200
@@ -453,7 +451,9 @@ def scheduling(broker, connect):
 
 def due_message(due_ms: int, value: int = 1) -> bytes:
     notes = {symbol("x-opt-scheduled-enqueue-time"): timestamp(due_ms)}
-    return Message(body=b"{}", inferred=True, properties={"value": value}, annotations=notes).encode()
+    return Message(
+        body=b"{}", inferred=True, properties={"value": value}, annotations=notes
+    ).encode()
 
 
 async def test_scheduled_messages_come_when_they_are_due(broker, scheduling, receiver_on):
@@ -507,7 +507,9 @@ async def test_what_cannot_be_scheduled_is_refused_and_nothing_is_kept(
     manager = await scheduling()
     good = {"message": due_message(broker.clock.now_ms() + 1000)}
 
-    reply = await manager.ask("schedule-message", {"messages": [good, *messages] if messages else []})
+    reply = await manager.ask(
+        "schedule-message", {"messages": [good, *messages] if messages else []}
+    )
 
     assert status(reply) == 400
     assert broker.core.scheduling._waiting == {}

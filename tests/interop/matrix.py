@@ -26,7 +26,13 @@ def write(path: Path, results: dict[tuple[str, str], str]) -> None:
     for scenario, text in SCENARIOS.items():
         cells = [_cell(each, scenario, results) for each in IMPLEMENTATIONS]
         lines.append(f"| **{scenario}**: {text} | " + " | ".join(cells) + " |")
-    lines += ["", "## What a client does not do", "", "| Client | Scenario | Why |", "| --- | --- | --- |"]
+    lines += [
+        "",
+        "## What a client does not do",
+        "",
+        "| Client | Scenario | Why |",
+        "| --- | --- | --- |",
+    ]
     for each in IMPLEMENTATIONS:
         for scenario, reason in each.unsupported.items():
             lines.append(f"| {each.name} | {scenario} | {reason} |")

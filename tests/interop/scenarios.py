@@ -42,7 +42,9 @@ QUICK = (
     "complete", "abandon", "dead-letter queue", "defer", "peek", "reconnect after a restart",
     "send a batch", "send scheduled", "send 900 KB", "TLS", "WebSocket",
 )  # fmt: skip
-SPEEDY = tuple(name for name in SCENARIOS if name not in {"token renewal", "a thousand subscriptions"})
+SPEEDY = tuple(
+    name for name in SCENARIOS if name not in {"token renewal", "a thousand subscriptions"}
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ def _azure_python(version: str, quick: tuple[str, ...]) -> list[Implementation]:
     return found
 
 
-def _node(name: str, script: str, *arguments: str, unsupported: dict[str, str], quick) -> Implementation:
+def _node(
+    name: str, script: str, *arguments: str, unsupported: dict[str, str], quick
+) -> Implementation:
     node = shutil.which("node") or "node"
     command = (node, str(HERE / "node" / script), *arguments)
     needs = HERE / "node" / "node_modules" / name
@@ -119,7 +123,7 @@ IMPLEMENTATIONS = [
     ),
     Implementation(
         "azservicebus (Go)", (str(TOOLS / "go_clients"), "azservicebus"), TOOLS / "go_clients",
-        QUICK, {"rules": _NO_RULES},
+        QUICK, {"rules": _NO_RULES, "token renewal": "it renews no token in less than two minutes"},
     ),
     Implementation(
         "go-amqp", (str(TOOLS / "go_clients"), "go-amqp"), TOOLS / "go_clients", QUICK, _GENERIC

@@ -65,11 +65,11 @@ class Server:
         found = self._app.core.topics.subscriptions.values()
         return {"count": sum(subscription.receivers for subscription in found)}
 
-    async def publish(self, base: int, count: int = 1, bytes: int = 0) -> dict:
+    async def publish(self, base: int, count: int = 1, size: int = 0) -> dict:
         """Publish values from `base` on."""
         payloads = []
         for value in range(base, base + count):
-            body = {"value": value, "text": "x" * bytes}
+            body = {"value": value, "text": "x" * size}
             payloads.append(encode_json(json.dumps(body).encode(), {"value": value}))
         topic = TopicKey(TENANT, Topic.VARIABLES)
         await self._app.core.publishing.publish(topic, payloads, via="test")
@@ -84,12 +84,10 @@ class Server:
 
     async def publisher(self, seconds: int = 600) -> dict:
         """The token of a publisher."""
-        spec = await self._app.core.admin.open_publisher(
-            OPERATOR, Topic.VARIABLES, ttl_minutes=60
-        )
+        spec = await self._app.core.admin.open_publisher(OPERATOR, Topic.VARIABLES, ttl_minutes=60)
         return await self.token(f"variables/Publishers/{spec.id}", seconds)
 
-    async def state(self, id: str) -> dict:
+    async def state(self, id: str) -> dict:  # noqa: A002  # as clients name it
         """How things stand on a subscription."""
         core = self._app.core
         # What was settled on the wire counts once the loop has seen it.
@@ -139,7 +137,7 @@ async def main() -> None:
         command = getattr(server, order.pop("command"))
         try:
             _say({"ok": True, **(await command(**order) or {})})
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is told
             _say({"ok": False, "error": repr(error)})
     await server.stop()
 

@@ -72,9 +72,7 @@ def test_client(workbench, implementation, scenario):
         pytest.skip(f"{implementation.name} is not installed: run tests/interop/install")
     client = workbench.client(implementation)
 
-    outcome, reason = client.run(
-        scenario, workbench.service, base=next(_bases), seconds=SECONDS
-    )
+    outcome, reason = client.run(scenario, workbench.service, base=next(_bases), seconds=SECONDS)
 
     workbench.results[implementation.name, scenario] = outcome
     logs = "\n".join(path.name for path in workbench.directory.glob("*.log"))

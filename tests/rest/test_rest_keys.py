@@ -23,7 +23,9 @@ async def names(service) -> list[str]:
 
 
 async def test_secret_of_a_tenants_key_is_shown_once(service) -> None:
-    status, made, headers = await service.call("POST", KEYS, json={"name": "plant", "tenant": "acme"})
+    status, made, headers = await service.call(
+        "POST", KEYS, json={"name": "plant", "tenant": "acme"}
+    )
     _, listed, _ = await service.call("GET", KEYS)
 
     assert status == 201
@@ -97,7 +99,12 @@ async def test_bad_body_is_refused(service, body: dict, pointer: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", KEYS), ("POST", KEYS), ("POST", f"{KEYS}/hotpath/retire"), ("DELETE", f"{KEYS}/hotpath")],
+    [
+        ("GET", KEYS),
+        ("POST", KEYS),
+        ("POST", f"{KEYS}/hotpath/retire"),
+        ("DELETE", f"{KEYS}/hotpath"),
+    ],
 )
 async def test_keys_are_the_operators_business_alone(service, method: str, path: str) -> None:
     token = service.token("hotpath.subscribe hotpath.publish hotpath.admin:variables")

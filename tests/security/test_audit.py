@@ -72,9 +72,7 @@ async def test_refused_calls_are_in_it_too(service, audit, token: str, status: i
     assert line["status"] == status
     assert line["reason"]
     assert line["tenant"] == ("acme" if status == 403 else None)
-    assert line["token_id"] == (
-        hashlib.sha256(token.encode()).hexdigest()[:16] if token else None
-    )
+    assert line["token_id"] == (hashlib.sha256(token.encode()).hexdigest()[:16] if token else None)
 
 
 async def test_a_call_that_a_bug_ends_is_in_it(service, audit, monkeypatch) -> None:

@@ -22,7 +22,10 @@ def backup(data_dir, target, *options):
 
 
 async def published(service, start: int, count: int) -> None:
-    lines = [{"objectId": "a", "event": str(start + n), "timestamp": "2024-01-01T00:00:00Z"} for n in range(count)]
+    lines = [
+        {"objectId": "a", "event": str(start + n), "timestamp": "2024-01-01T00:00:00Z"}
+        for n in range(count)
+    ]
     status, _ = await service.call("POST", "/messages/events", json=lines)
     assert status == 202
 

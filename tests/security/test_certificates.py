@@ -21,9 +21,7 @@ def clock() -> ManualClock:
 @pytest.fixture
 async def serve(files, clock):
     """A TLS listener that echoes, and its certificates."""
-    certificates = Certificates(
-        files.cert, files.key, None, clock=clock, interval_ms=INTERVAL_MS
-    )
+    certificates = Certificates(files.cert, files.key, None, clock=clock, interval_ms=INTERVAL_MS)
 
     async def echo(reader, writer):
         while line := await reader.readline():
@@ -63,7 +61,9 @@ def same(one: bytes, other: bytes) -> bool:
     return one.split() == other.split()
 
 
-@pytest.mark.parametrize("key_type", [trustme.KeyType.ECDSA, trustme.KeyType.RSA], ids=["ecdsa", "rsa"])
+@pytest.mark.parametrize(
+    "key_type", [trustme.KeyType.ECDSA, trustme.KeyType.RSA], ids=["ecdsa", "rsa"]
+)
 async def test_a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on(
     files, serve, key_type
 ):
@@ -135,7 +135,10 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_reported(
 
     assert not await certificates.reload()
 
-    assert same(await shown(files, port), old[: len(old)].split(b"-----END")[0] + b"-----END CERTIFICATE-----")
+    assert same(
+        await shown(files, port),
+        old[: len(old)].split(b"-----END")[0] + b"-----END CERTIFICATE-----",
+    )
     assert "the old one stays" in caplog.text
     new = files.issue()
     assert await certificates.reload()
@@ -151,19 +154,23 @@ async def test_a_bad_file_is_reported_once_until_it_changes(files, serve, clock,
     assert caplog.text.count("the old one stays") == 1
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1], ids=["1.0", "1.1"])
+@pytest.mark.parametrize(
+    "version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1], ids=["1.0", "1.1"]
+)
 async def test_older_versions_of_tls_are_refused(files, serve, version):
     _, port = serve
     context = client(files)
     context.set_ciphers("ALL:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSVersion"):
         context.minimum_version = context.maximum_version = version
 
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await dial(files, port, context=context)
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+@pytest.mark.parametrize(
+    "version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"]
+)
 async def test_current_versions_of_tls_are_spoken(files, serve, version):
     _, port = serve
     context = client(files, minimum_version=version, maximum_version=version)

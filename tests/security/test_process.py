@@ -92,7 +92,7 @@ async def test_sigterm_ends_within_the_drain_though_a_request_never_ends(tmp_pat
     async with serving(tmp_path / "data", "--drain-seconds", "1") as service:
         _, token, _ = await service.run("token")
         port = int(service.urls["http"].rpartition(":")[2])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
             b"POST /messages/events HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n"
             b"Authorization: Bearer " + token.strip().encode() + b"\r\n\r\n{"

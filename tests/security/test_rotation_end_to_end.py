@@ -7,9 +7,9 @@ from azure.servicebus import ServiceBusReceiveMode
 from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.exceptions import ServiceBusError
 
-from tests.security.process import serving
 from hotpath.client.rest import RestClient
 from hotpath.model.names import Topic
+from tests.security.process import serving
 
 pytestmark = pytest.mark.slow
 
@@ -26,9 +26,12 @@ async def received(service, access, *, count: int) -> list[str]:
         "UseDevelopmentEmulator=true"
     )
     client = ServiceBusClient.from_connection_string(text, retry_total=0)
-    async with client, client.get_subscription_receiver(
-        "events", access.identity, receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE
-    ) as receiver:
+    async with (
+        client,
+        client.get_subscription_receiver(
+            "events", access.identity, receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE
+        ) as receiver,
+    ):
         found = []
         while len(found) < count:
             messages = await receiver.receive_messages(count, max_wait_time=5)

@@ -53,7 +53,9 @@ async def test_a_service_goes_on_where_the_first_release_stopped(whole, tmp_path
         assert core.admin.publisher(PUBLISHER).tenant == "acme"
         assert core.ring.current == SigningKey("hotpath", SECRET, None, NOW_MS - 4000)
         path = f"/subscriptions/events/{SUBSCRIPTION}"
-        old = issue(core.ring.current, f"amqp://h/events/Subscriptions/{SUBSCRIPTION}", expires_s=2**33)
+        old = issue(
+            core.ring.current, f"amqp://h/events/Subscriptions/{SUBSCRIPTION}", expires_s=2**33
+        )
         assert read_sas(old, core.ring, now_ms=NOW_MS)
         # What the first release did not know is written beside what it left.
         assert (await service.call("POST", f"{path}/revoke"))[0] == 204
@@ -93,7 +95,14 @@ async def test_a_directory_of_a_later_release_is_refused_and_left_alone(tmp_path
     connection.close()
 
     code, out, err = await run(
-        *COMMAND, "serve", "--data-dir", str(tmp_path), "--http", "127.0.0.1:0", "--amqp", "127.0.0.1:0"
+        *COMMAND,
+        "serve",
+        "--data-dir",
+        str(tmp_path),
+        "--http",
+        "127.0.0.1:0",
+        "--amqp",
+        "127.0.0.1:0",
     )
 
     assert (code, out) == (1, "")

@@ -9,7 +9,6 @@ import time
 from tests.fault.crash.points import choose
 from tests.fault.crash.rounds import SEQUENCE, Report, run_points
 
-
 #: Kills after which it says how far it is.
 EVERY = 60
 

@@ -1,9 +1,9 @@
 """How a client program talks to the tests: one line each way, words between tabs.
 
-    run  <scenario>  key=value ...      the tests ask for a scenario
-    call <command>   key=value ...      the client asks the service's operator for something
-    ok   key=value ... | error <text>   the answer
-    done passed | done failed <text>    the end of the scenario
+run  <scenario>  key=value ...      the tests ask for a scenario
+call <command>   key=value ...      the client asks the service's operator for something
+ok   key=value ... | error <text>   the answer
+done passed | done failed <text>    the end of the scenario
 """
 
 import sys
@@ -27,7 +27,7 @@ def serve(scenarios: dict) -> None:
         options = dict(word.split("=", 1) for word in words)
         try:
             scenarios[name](options)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it is told
             traceback.print_exc()
             text = f"{type(error).__name__}: {error}".replace("\t", " ").replace("\n", " ")
             print(f"done\tfailed\t{text[:600]}", flush=True)

@@ -1,9 +1,11 @@
 """Qpid Proton's own Python client (its blocking API), which knows nothing of the Service Bus."""
 
+import contextlib
 import itertools
 import time
 from collections import deque
 
+from protocol import call, serve
 from proton import (
     UNDESCRIBED,
     Array,
@@ -20,7 +22,6 @@ from proton import (
 from proton.handlers import MessagingHandler
 from proton.reactor import AtMostOnce
 from proton.utils import BlockingConnection, LinkDetached
-from protocol import call, serve
 
 TOPIC = "variables"
 WAIT = 10
@@ -88,7 +89,9 @@ class Feed:
         return attach(self.connection, self.address + below, credit=credit, options=options)
 
     def take(self, receiver, count: int = 1) -> list:
-        found = lambda: len(receiver.got) >= count
+        def found():
+            return len(receiver.got) >= count
+
         self.connection.wait(found, timeout=WAIT, msg=f"{count} messages")
         return [receiver.got.popleft() for _ in range(count)]
 
@@ -188,7 +191,7 @@ class Asking:
         request = Message(id=ulong(self.number), properties=properties, body=body)
         self.sender.send(request)
         self.connection.wait(lambda: self.replies.got, timeout=WAIT, msg=operation)
-        reply, delivery = self.replies.got.popleft()
+        reply, _delivery = self.replies.got.popleft()
         assert reply.correlation_id == self.number, reply
         return reply
 
@@ -252,10 +255,8 @@ def _reconnecting(options, command: str):
         _consume(feed, 3)
         call(command)
         feed.publish(3, 3)
-        try:
+        with contextlib.suppress(Exception):
             feed.connection.wait(lambda: False, timeout=3)
-        except Exception:
-            pass
         feed.connection = connect(options, feed.token)
         _consume(feed, 3)
 
@@ -275,10 +276,8 @@ def reconnect_detach(options):
             feed.settle(delivery)
         feed.until(backlog=0)
         call("detach", address=feed.address)
-        try:
+        with contextlib.suppress(LinkDetached):
             feed.connection.wait(lambda: receiver.link.state & receiver.link.REMOTE_CLOSED)
-        except LinkDetached:
-            pass
         assert receiver.link.remote_condition.name == "amqp:link:detach-forced"
         feed.publish(3, 3)
         _consume(feed, 3)
@@ -319,10 +318,8 @@ def token_expiry(options):
         receiver = feed.receiver()
         feed.publish(0)
         feed.settle(feed.take(receiver)[0][1])
-        try:
+        with contextlib.suppress(LinkDetached):
             feed.connection.wait(lambda: receiver.link.state & receiver.link.REMOTE_CLOSED)
-        except LinkDetached:
-            pass
         assert receiver.link.remote_condition.name == "amqp:unauthorized-access"
         _put(node, feed, 60)
         feed.publish(1)
@@ -396,7 +393,10 @@ def ten_receivers(options):
         receivers = [feed.receiver(credit=200) for _ in range(10)]
         assert feed.state()["receivers"] == 10
         feed.publish(0, 200)
-        total = lambda: sum(len(each.got) for each in receivers)
+
+        def total():
+            return sum(len(each.got) for each in receivers)
+
         feed.connection.wait(lambda: total() == 200, timeout=WAIT)
         seen = []
         for receiver in receivers:
@@ -411,9 +411,7 @@ def thousand(options):
     base = int(options["base"])
     ids = call("subscribeMany", base=base, count=1000)["ids"].split(",")
     connection = connect(options, call("token", path=f"{TOPIC}/Subscriptions")["token"])
-    receivers = [
-        attach(connection, f"{TOPIC}/Subscriptions/{each}", credit=5) for each in ids
-    ]
+    receivers = [attach(connection, f"{TOPIC}/Subscriptions/{each}", credit=5) for each in ids]
     call("publish", base=base)
     connection.wait(lambda: sum(len(each.got) for each in receivers) == 1000, timeout=30)
     connection.close()

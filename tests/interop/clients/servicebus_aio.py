@@ -3,7 +3,7 @@
 import asyncio
 import time
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from azure.servicebus import (
     ServiceBusMessage,
@@ -29,14 +29,16 @@ class Feed:
     @classmethod
     async def open(cls, options: dict, mode: str = "plain") -> "Feed":
         made = await ask("subscribe", base=options["base"])
-        token = ((await ask("token", path=made["address"])))["token"]
+        token = (await ask("token", path=made["address"]))["token"]
         return cls(options, made, token, mode)
 
     def __init__(self, options: dict, made: dict, token: str, mode: str) -> None:
         self.base = int(options["base"])
         self.id, self.address, self.filter = made["id"], made["address"], made["filter"]
         text, more = connection_string(options, token, mode=mode)
-        self.client = ServiceBusClient.from_connection_string(text, retry_backoff_factor=0.2, **more)
+        self.client = ServiceBusClient.from_connection_string(
+            text, retry_backoff_factor=0.2, **more
+        )
 
     def receiver(self, **more):
         more.setdefault("max_wait_time", WAIT)
@@ -81,11 +83,17 @@ async def complete(options):
         assert got[0].enqueued_time_utc is not None
         for message in got:
             await receiver.complete_message(message)
-        assert (await made.state()) == {"backlog": 0, "deferred": 0, "dead": 0, "locked": 0, "receivers": 1}
+        assert (await made.state()) == {
+            "backlog": 0,
+            "deferred": 0,
+            "dead": 0,
+            "locked": 0,
+            "receivers": 1,
+        }
 
 
 async def abandon(options):
-    async with feed(options) as (made, receiver):
+    async with feed(options) as (_made, receiver):
         [message] = await take(receiver)
         await receiver.abandon_message(message)
         [again] = await take(receiver)
@@ -124,7 +132,9 @@ async def defer(options):
         await receiver.defer_message(second)
         assert (await made.state())["deferred"] == 2
         numbers = [first.sequence_number, second.sequence_number]
-        assert [int(m.state) for m in await receiver.peek_messages(2, sequence_number=numbers[0])] == [1, 1]
+        assert [
+            int(m.state) for m in await receiver.peek_messages(2, sequence_number=numbers[0])
+        ] == [1, 1]
         [again] = await receiver.receive_deferred_messages(numbers[0])
         assert value(again) == made.base
         assert again.lock_token
@@ -145,7 +155,7 @@ async def defer(options):
 
 
 async def renew(options):
-    async with feed(options) as (made, receiver):
+    async with feed(options) as (_made, receiver):
         [message] = await take(receiver)
         before = message.locked_until_utc
         await asyncio.sleep(1.1)
@@ -222,16 +232,20 @@ async def reconnect_detach(options):
 async def token_renewal(options):
     made = await ask("subscribe", base=options["base"])
     base, seconds = int(options["base"]), 6
-    token = ((await ask("token", path=made["address"], seconds=seconds)))["token"]
+    token = (await ask("token", path=made["address"], seconds=seconds))["token"]
     credential, more = with_credential(options, token)
     async with ServiceBusClient("localhost", credential, **more) as client:
-        async with client.get_subscription_receiver(TOPIC, made["id"], max_wait_time=20) as receiver:
+        async with client.get_subscription_receiver(
+            TOPIC, made["id"], max_wait_time=20
+        ) as receiver:
             await ask("publish", base=base)
             started, seen = time.monotonic(), 0
             async for message in receiver:
                 await receiver.complete_message(message)
                 seen += 1
-                credential.update(((await ask("token", path=made["address"], seconds=seconds)))["token"])
+                credential.update(
+                    (await ask("token", path=made["address"], seconds=seconds))["token"]
+                )
                 if time.monotonic() - started > seconds + 2:
                     break
                 await asyncio.sleep(0.5)
@@ -241,7 +255,7 @@ async def token_renewal(options):
 
 async def token_expiry(options):
     made = await ask("subscribe", base=options["base"])
-    token = ((await ask("token", path=made["address"], seconds=4)))["token"]
+    token = (await ask("token", path=made["address"], seconds=4))["token"]
     credential, more = with_credential(options, token)
     async with ServiceBusClient("localhost", credential, retry_total=0, **more) as client:
         async with client.get_subscription_receiver(TOPIC, made["id"]) as receiver:
@@ -251,10 +265,14 @@ async def token_expiry(options):
             try:
                 for _ in range(5):
                     await receiver.receive_messages(max_wait_time=2)
-            except Exception as error:
-                failed = "Authentication" in str(type(error)) or "xpired" in str(error) or "uthoriz" in str(error)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is told
+                failed = (
+                    "Authentication" in str(type(error))
+                    or "xpired" in str(error)
+                    or "uthoriz" in str(error)
+                )
             assert failed, "the token's end was not noticed"
-            credential.update(((await ask("token", path=made["address"])))["token"])
+            credential.update((await ask("token", path=made["address"]))["token"])
             await ask("publish", base=options["base"])
             await receiver.complete_message((await take(receiver))[0])
 
@@ -298,7 +316,7 @@ async def send_batch(options):
 async def send_scheduled(options):
     async with feed(options, 0) as (made, receiver), await _sender(options, made) as client:
         async with client.get_topic_sender(TOPIC) as sender:
-            soon = datetime.now(timezone.utc) + timedelta(seconds=2)
+            soon = datetime.now(UTC) + timedelta(seconds=2)
             numbers = await sender.schedule_messages([_message(made, n) for n in range(3)], soon)
             assert len(set(numbers)) == 3
             await sender.cancel_scheduled_messages(numbers[1])
@@ -370,7 +388,7 @@ async def ten_receivers(options):
         receivers = [made.receiver(max_wait_time=2) for _ in range(10)]
         tasks = [asyncio.ensure_future(_drain(each, seen)) for each in receivers]
         deadline = time.monotonic() + WAIT
-        while (await made.state())["receivers"] < 10 and time.monotonic() < deadline:
+        while (await made.state())["receivers"] < 10 and time.monotonic() < deadline:  # noqa: ASYNC110  # the service is asked
             await asyncio.sleep(0.1)
         await made.publish(200)
         await asyncio.gather(*tasks)

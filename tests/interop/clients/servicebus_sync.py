@@ -3,7 +3,7 @@
 import threading
 import time
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from azure.servicebus import (
     ServiceBusClient,
@@ -27,7 +27,9 @@ class Feed:
         self.id, self.address, self.filter = made["id"], made["address"], made["filter"]
         token = call("token", path=self.address)["token"]
         text, more = connection_string(options, token, mode=mode)
-        self.client = ServiceBusClient.from_connection_string(text, retry_backoff_factor=0.2, **more)
+        self.client = ServiceBusClient.from_connection_string(
+            text, retry_backoff_factor=0.2, **more
+        )
 
     def receiver(self, **more):
         more.setdefault("max_wait_time", WAIT)
@@ -76,7 +78,7 @@ def complete(options):
 
 
 def abandon(options):
-    with feed(options) as (made, receiver):
+    with feed(options) as (_made, receiver):
         [message] = take(receiver)
         receiver.abandon_message(message)
         [again] = take(receiver)
@@ -115,7 +117,10 @@ def defer(options):
         receiver.defer_message(second)
         assert made.state()["deferred"] == 2
         numbers = [first.sequence_number, second.sequence_number]
-        assert [int(m.state) for m in receiver.peek_messages(2, sequence_number=numbers[0])] == [1, 1]
+        assert [int(m.state) for m in receiver.peek_messages(2, sequence_number=numbers[0])] == [
+            1,
+            1,
+        ]
         [again] = receiver.receive_deferred_messages(numbers[0])
         assert value(again) == made.base
         assert again.lock_token
@@ -136,7 +141,7 @@ def defer(options):
 
 
 def renew(options):
-    with feed(options) as (made, receiver):
+    with feed(options) as (_made, receiver):
         [message] = take(receiver)
         before = message.locked_until_utc
         time.sleep(1.1)
@@ -242,8 +247,12 @@ def token_expiry(options):
             try:
                 for _ in range(5):
                     receiver.receive_messages(max_wait_time=2)
-            except Exception as error:
-                failed = "Authentication" in str(type(error)) or "xpired" in str(error) or "uthoriz" in str(error)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is told
+                failed = (
+                    "Authentication" in str(type(error))
+                    or "xpired" in str(error)
+                    or "uthoriz" in str(error)
+                )
             assert failed, "the token's end was not noticed"
             credential.update(call("token", path=made["address"])["token"])
             call("publish", base=options["base"])
@@ -289,7 +298,7 @@ def send_batch(options):
 def send_scheduled(options):
     with feed(options, 0) as (made, receiver), _sender(options, made) as client:
         with client.get_topic_sender(TOPIC) as sender:
-            soon = datetime.now(timezone.utc) + timedelta(seconds=2)
+            soon = datetime.now(UTC) + timedelta(seconds=2)
             numbers = sender.schedule_messages([_message(made, n) for n in range(3)], soon)
             assert len(set(numbers)) == 3
             sender.cancel_scheduled_messages(numbers[1])

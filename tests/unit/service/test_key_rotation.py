@@ -29,7 +29,11 @@ class Rig:
         return True
 
     def token(self, ring):
-        return issue(ring.current, "amqp://h/variables/Subscriptions/x", expires_s=self.clock.now_ms() // 1000 + 60)
+        return issue(
+            ring.current,
+            "amqp://h/variables/Subscriptions/x",
+            expires_s=self.clock.now_ms() // 1000 + 60,
+        )
 
 
 @pytest.fixture
@@ -126,7 +130,16 @@ async def test_an_unknown_key_is_not_found(rig, act):
 
 @pytest.mark.parametrize(
     ("name", "tenant"),
-    [("", None), ("a b", None), ("x" * 129, None), ("ok", ""), ("ok", " "), ("ok", "a\nb"), ("ok", "x" * 129), (FIRST_KEY, None)],
+    [
+        ("", None),
+        ("a b", None),
+        ("x" * 129, None),
+        ("ok", ""),
+        ("ok", " "),
+        ("ok", "a\nb"),
+        ("ok", "x" * 129),
+        (FIRST_KEY, None),
+    ],
     ids=["empty", "blank", "long", "no tenant", "blank tenant", "control", "long tenant", "taken"],
 )
 async def test_bad_names_are_refused_and_change_nothing(rig, name, tenant):
@@ -165,7 +178,9 @@ async def test_a_change_that_is_not_durable_has_not_happened(rig, monkeypatch, a
 
 
 async def test_an_unreadable_record_is_left_out_and_its_secret_not_told(rig, caplog):
-    await rig.store.put("keys", "bad", {"id": "bad name", "secret": "S3NTINEL", "tenant": None, "created_ms": 1})
+    await rig.store.put(
+        "keys", "bad", {"id": "bad name", "secret": "S3NTINEL", "tenant": None, "created_ms": 1}
+    )
 
     _, ring = await rig.start()
 
