@@ -15,6 +15,7 @@ from hotpath.model.errors import (
     Invalid,
     LimitReached,
     LockLost,
+    LogFull,
     NotFound,
     TooLarge,
     TooMany,
@@ -76,6 +77,7 @@ _BY_ERROR: Final[dict[type[HotpathError], tuple[str, int]]] = {
     Unsupported: (NOT_IMPLEMENTED, 501),
     LockLost: (MESSAGE_LOCK_LOST, 410),
     Unavailable: (SERVER_BUSY, 503),
+    LogFull: (LIMIT_EXCEEDED, 503),
 }
 
 

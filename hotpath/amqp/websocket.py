@@ -57,8 +57,7 @@ class WebSocketSink:
 
     def unsent(self) -> int:
         """Bytes that are kept."""
-        buffered = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return self._unsent + buffered
+        return self._unsent
 
     def pause_reading(self) -> None:
         """Read no more for now."""
@@ -92,7 +91,7 @@ class WebSocketSink:
             self._more.clear()
             while self._queue:
                 data = self._queue.popleft()
-                # Waits while the peer does not read.
+                # Waits while the peer does not read, so what is sent is with the kernel.
                 await self._socket.send_bytes(data)
                 self._unsent -= len(data)
                 self.on_sent()

@@ -105,8 +105,7 @@ class Grant:
             return False
         if self.topics is not None and address.topic not in self.topics.get(action, ()):
             return False
-        path = tuple(address.path.lower().split("/")) if address.path else ()
-        return path[: len(self.segments)] == self.segments
+        return _segments_of(address)[: len(self.segments)] == self.segments
 
     def ended(self, now_ms: int) -> bool:
         """Whether the token has ended; there is no leeway."""
@@ -119,13 +118,25 @@ class Grants:
 
     limit: int = 4_096
     _by_audience: dict[str, Grant] = field(default_factory=dict)
+    # By what they cover: a connection with a thousand links has a thousand tokens.
+    _by_segments: dict[tuple[str, ...], dict[str, Grant]] = field(default_factory=dict)
 
     def put(self, audience: str, grant: Grant) -> bool:
         """Add or renew a grant; False when the connection holds too many already."""
-        if audience not in self._by_audience and len(self._by_audience) >= self.limit:
+        if audience in self._by_audience:
+            self._remove(audience)
+        elif len(self._by_audience) >= self.limit:
             return False
         self._by_audience[audience] = grant
+        self._by_segments.setdefault(grant.segments, {})[audience] = grant
         return True
+
+    def _remove(self, audience: str) -> None:
+        segments = self._by_audience.pop(audience).segments
+        same = self._by_segments[segments]
+        del same[audience]
+        if not same:
+            del self._by_segments[segments]
 
     def covering(self, address: Address, action: Action, now_ms: int) -> Grant | None:
         """The grant with the latest end that covers `action` on `address`, or None."""
@@ -137,20 +148,25 @@ class Grants:
 
     def all_covering(self, address: Address, action: Action, now_ms: int) -> list[Grant]:
         """Every grant that covers `action` on `address`."""
-        grants = self._by_audience.values()
-        return [grant for grant in grants if grant.covers(address, action, now_ms)]
+        path = _segments_of(address)
+        return [
+            grant
+            for length in range(len(path) + 1)
+            for grant in self._by_segments.get(path[:length], {}).values()
+            if grant.covers(address, action, now_ms)
+        ]
 
     def drop(self, is_revoked: Callable[[Grant], bool]) -> None:
         """Forget grants that have been revoked."""
         revoked = [name for name, grant in self._by_audience.items() if is_revoked(grant)]
         for name in revoked:
-            del self._by_audience[name]
+            self._remove(name)
 
     def prune(self, now_ms: int) -> None:
         """Forget grants that have ended."""
         ended = [name for name, grant in self._by_audience.items() if grant.ended(now_ms)]
         for name in ended:
-            del self._by_audience[name]
+            self._remove(name)
 
     def next_end_ms(self) -> int | None:
         """The earliest end of a grant, wall clock, or None."""
@@ -159,6 +175,11 @@ class Grants:
 
     def __len__(self) -> int:
         return len(self._by_audience)
+
+
+def _segments_of(address: Address) -> tuple[str, ...]:
+    """The address in the form of `Grant.segments`."""
+    return tuple(address.path.lower().split("/")) if address.path else ()
 
 
 def _later(grant: Grant, other: Grant) -> bool:

@@ -11,6 +11,7 @@
     ├── Unsupported       a feature this service leaves out on purpose
     ├── LockLost          a settlement came after its lock had ended
     └── Unavailable       the log or store cannot take the work now
+        └── LogFull       for want of space
 
 Two files map these to the wire: `hotpath/rest/problems.py` and `hotpath/amqp/conditions.py`.
 """
@@ -109,6 +110,12 @@ class LockLost(HotpathError):
 
 
 class Unavailable(HotpathError):
-    """The log or the store cannot take work now (disk full, shutting down); try again."""
+    """The log or the store cannot take work now (a failing disk, shutting down); try again."""
 
     code = "unavailable"
+
+
+class LogFull(Unavailable):
+    """There is no space for more messages; retention or the operator will make some."""
+
+    code = "log-full"

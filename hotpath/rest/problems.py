@@ -15,6 +15,7 @@ from hotpath.model.errors import (
     Invalid,
     LimitReached,
     LockLost,
+    LogFull,
     NotFound,
     TooLarge,
     TooMany,
@@ -41,6 +42,7 @@ STATUSES: Final[Mapping[type[HotpathError], HTTPStatus]] = {
     Unsupported: HTTPStatus.BAD_REQUEST,
     LockLost: HTTPStatus.GONE,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    LogFull: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from hotpath.model.errors import HotpathError, LimitReached, Unavailable
+from hotpath.model.errors import HotpathError, LimitReached, LogFull, Unavailable
 from hotpath.model.names import TopicKey
 from hotpath.ports import LogFailure
 from hotpath.service.commit import Committer
@@ -167,5 +167,5 @@ def _wake(waiting: asyncio.Future[None]) -> None:
 def refusal(failure: LogFailure) -> HotpathError:
     """What a publisher is told when its messages could not be stored."""
     if failure.full:
-        return LimitReached("the message log is full; try again later")
+        return LogFull("the message log is full; try again later")
     return Unavailable("the message log cannot be written now; try again later")

@@ -6,7 +6,7 @@ from pathlib import Path
 from hotpath.telemetry import Metrics
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
-ROW = re.compile(r"^\| `(hotpath_\w+)` \| (.*?) \| (.*) \|$", re.M)
+ROW = re.compile(r"^\| `(hotpath_\w+)` \| (.*?) \| (.*) \|$", re.MULTILINE)
 
 
 def real():

@@ -6,7 +6,7 @@ from pathlib import Path
 from hotpath.config import Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
-ROW = re.compile(r"^\| `HOTPATH_([A-Z0-9_]+)` \| (.*?) \| (.*) \|$", re.M)
+ROW = re.compile(r"^\| `HOTPATH_([A-Z0-9_]+)` \| (.*?) \| (.*) \|$", re.MULTILINE)
 
 
 def documented():

@@ -20,7 +20,7 @@ MEGABYTE = 1_048_576
 class SmallDisk:
     """A file system of its own, nearly full; freeing it deletes what lies about in it."""
 
-    status = 429
+    status = 503
     detail = "the message log is full; try again later"
 
     def __init__(self, directory):

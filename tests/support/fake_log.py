@@ -1,6 +1,7 @@
 """The memory log with the faults that a disk has: slow and failing reads, damaged batches."""
 
 import asyncio
+
 from typing_extensions import override
 
 from hotpath.model.message import Batch, DeadLetter

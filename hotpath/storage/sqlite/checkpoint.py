@@ -21,6 +21,9 @@ from hotpath.storage.sqlite.connection import connect_reader
 #: What a group costs in pages besides its content: tree, journal and header pages.
 _GROUP_OVERHEAD_BYTES: Final = 16_384
 _PASSES_MAX: Final = 3
+#: So many times the wanted size may gather before commits wait for the thread, at most so long.
+_WAIT_FACTOR: Final = 4
+_WAIT_S: Final = 2.0
 _CHECKPOINT: Final = "PRAGMA wal_checkpoint(PASSIVE)"
 
 
@@ -37,6 +40,7 @@ class Checkpointer:
         self._is_busy = False
         self._stopping = False
         self._wanted = threading.Event()
+        self._copied = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hotpath-checkpoint", daemon=True)
         self.failures = 0
 
@@ -63,7 +67,11 @@ class Checkpointer:
         self._written_bytes += byte_size + _GROUP_OVERHEAD_BYTES
         if self._written_bytes >= self._wal_bytes and not self._is_busy:
             self._is_busy = True
+            self._copied.clear()
             self._wanted.set()
+        elif self._is_busy and self._written_bytes >= _WAIT_FACTOR * self._wal_bytes:
+            # The thread gets too little of the machine: a longer log would only make it worse.
+            self._copied.wait(_WAIT_S)
 
     def finish_on_writer(self, connection: sqlite3.Connection) -> None:
         """Copy the rest; no commit can come in between."""
@@ -93,6 +101,7 @@ class Checkpointer:
             except sqlite3.Error:
                 self.failures += 1
             self._ask_finish()
+            self._copied.set()
 
     def _copy_pages(self) -> None:
         pin = connect_reader(self._path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hotpath.model.errors import LimitReached, Unavailable
+from hotpath.model.errors import LogFull, Unavailable
 from hotpath.model.message import DeadLetter
 from hotpath.model.names import TenantId, Topic, TopicKey
 from hotpath.ports import LogFailure, Scheduled
@@ -81,7 +81,7 @@ async def test_subscriptions_are_offered_a_message_before_its_publisher_hears(ri
 
 @pytest.mark.parametrize(
     ("failure", "error"),
-    [(FULL, LimitReached), (BROKEN, Unavailable)],
+    [(FULL, LogFull), (BROKEN, Unavailable)],
     ids=["full", "broken"],
 )
 async def test_a_failed_commit_refuses_its_messages_and_stores_none(rig, failure, error):
@@ -158,13 +158,13 @@ async def test_answers_keep_their_order_over_failures(rig):
 async def test_while_the_log_fails_the_service_says_so_until_a_commit_succeeds(rig):
     committer = rig.core.committer
     rig.log.fail_next(FULL, times=2)
-    with pytest.raises(LimitReached):
+    with pytest.raises(LogFull):
         await rig.publish(1)
     assert committer.failing
     committer.then(lambda _: None)
     await settle()
     assert committer.failing
-    with pytest.raises(LimitReached):
+    with pytest.raises(LogFull):
         await rig.publish(1)
     await rig.publish(1)
     assert not committer.failing
@@ -174,7 +174,7 @@ async def test_failures_leave_one_timer_however_many_there_are(rig):
     before = rig.clock.pending()
     rig.log.fail_next(FULL, times=20)
     for _ in range(20):
-        with pytest.raises(LimitReached):
+        with pytest.raises(LogFull):
             await rig.publish(1)
     assert rig.clock.pending() == before + 1
 

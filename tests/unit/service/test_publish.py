@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from hotpath.model.errors import LimitReached, Unavailable
+from hotpath.model.errors import LogFull, Unavailable
 from hotpath.ports import LogFailure
 from hotpath.service.publish import refusal
 from tests.support.clock import settle
@@ -30,7 +30,7 @@ async def test_a_publisher_hears_when_its_messages_are_durable_and_not_before(ri
 @pytest.mark.parametrize(
     ("failure", "error", "reason"),
     [
-        (LogFailure("no space", full=True), LimitReached, "full"),
+        (LogFailure("no space", full=True), LogFull, "full"),
         (LogFailure("broken"), Unavailable, "unavailable"),
     ],
     ids=["full", "broken"],

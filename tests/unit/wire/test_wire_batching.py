@@ -1,11 +1,11 @@
 """Service Bus batches."""
 
 import pytest
-from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 from hotpath.wire.batching import looks_batched, split_envelope
 from hotpath.wire.message import normalise
 from hotpath.wire.types import WireError, encode
+from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 
 def envelope(*messages: bytes, front: bytes = b"") -> bytes:

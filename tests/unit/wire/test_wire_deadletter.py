@@ -1,7 +1,6 @@
 """Adding application-properties to a stored message, and showing one."""
 
 import pytest
-from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 from hotpath.wire.deadletter import with_application_properties
 from hotpath.wire.message import normalise, stored_parts
@@ -9,6 +8,7 @@ from hotpath.wire.properties import pull
 from hotpath.wire.types import Symbol, WireError, encode
 from hotpath.wire.view import describe
 from qel import DateTime
+from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 REASON = {"DeadLetterReason": "MaxDeliveryCountExceeded", "DeadLetterErrorDescription": "x" * 300}
 

@@ -4,12 +4,12 @@ import json
 from uuid import UUID
 
 import pytest
-from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 from hotpath.wire import jsonbody
 from hotpath.wire.jsonbody import body_bytes, encode_json, split_array
 from hotpath.wire.message import normalise, stored_parts
 from hotpath.wire.types import Timestamp, ULong, WireError
+from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 
 def array(text: str, **fields: object) -> bytes:

@@ -2,12 +2,12 @@
 
 import proton
 import pytest
-from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 from hotpath.wire.encoder import encode_map
 from hotpath.wire.message import BROKER_OWNED, is_plain, normalise, stored_parts
 from hotpath.wire.normal import _normalise_any
 from hotpath.wire.types import Symbol, WireError, decode_exact, encode
+from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 DATA = bytes.fromhex("005375a00161")
 

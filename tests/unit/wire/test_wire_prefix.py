@@ -4,11 +4,11 @@ from uuid import UUID
 
 import proton
 import pytest
-from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 from hotpath.wire.message import BrokerAnnotations, DeliveryPrefix, normalise
 from hotpath.wire.sections import walk
 from hotpath.wire.types import Timestamp, decode_exact
+from tests.unit.wire.wire_messages import FIVE, annotated, published, received
 
 NOW = 1_760_000_000_000
 TOKEN = UUID("00112233-4455-6677-8899-aabbccddeeff")

@@ -5,7 +5,6 @@ import math
 from uuid import UUID
 
 import pytest
-from tests.unit.wire.wire_messages import FIVE, MODEL, annotated, published
 
 from hotpath.wire.encoder import encode_map
 from hotpath.wire.message import normalise
@@ -29,6 +28,7 @@ from hotpath.wire.types import (
     encode,
 )
 from qel import DateTime
+from tests.unit.wire.wire_messages import FIVE, MODEL, annotated, published
 
 GUID = UUID("00112233-4455-6677-8899-aabbccddeeff")
 

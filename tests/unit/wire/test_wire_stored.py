@@ -4,7 +4,6 @@ import datetime
 
 import proton
 import pytest
-from tests.unit.wire.wire_messages import FIVE, annotated, published
 
 from hotpath.wire.message import (
     due_ms,
@@ -15,6 +14,7 @@ from hotpath.wire.message import (
     without_schedule,
 )
 from hotpath.wire.types import Symbol, Timestamp, ULong, WireError, decode_exact, encode
+from tests.unit.wire.wire_messages import FIVE, annotated, published
 
 DUE = 1_800_000_000_000
 NOW = 1_760_000_000_000
