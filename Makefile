@@ -11,10 +11,12 @@ DATA_DIR ?= data
 ARGS ?=
 # A run that hangs is a failure, not a wait.
 TEST_SECONDS ?= 1200
+# Test files at a time; 0 runs all in one process.
+WORKERS ?= 2
 NODE_TESTS := tests/interop/node
 PYTEST := timeout --kill-after=15 $(TEST_SECONDS) $(BIN)/python -m pytest
 
-.PHONY: help install run demo test test-unit test-contract test-property test-interop test-fault \
+.PHONY: crash help install run demo test test-unit test-contract test-property test-interop test-fault \
 	cov fmt lint types arch check audit bench clean ci node
 
 help: ## show this help
@@ -72,7 +74,7 @@ node:
 	fi
 
 test: $(VENV)/.workshop node ## all tests
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-unit: $(VENV)/.workshop ## tests of single parts, fast
 	@$(PYTEST) tests/unit $(ARGS)
@@ -88,6 +90,9 @@ test-interop: $(VENV)/.workshop node ## AMQP clients of other projects against t
 
 test-fault: $(VENV)/.workshop ## kill -9, full disks, cut connections
 	@$(PYTEST) tests/fault $(ARGS)
+
+crash: $(VENV)/.workshop ## kill -9 at POINTS (1000) named and random points, checked by an independent model
+	@$(BIN)/python -m tests.fault.crash --points $(or $(POINTS),1000) $(ARGS)
 
 cov: $(VENV)/.workshop node ## all tests, with branch coverage (htmlcov/index.html)
 	@$(PYTEST) --cov=hotpath --cov=qel --cov-branch --cov-report=term:skip-covered \

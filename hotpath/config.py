@@ -170,7 +170,7 @@ class Settings(BaseSettings):
         60.0, ge=0.1, le=3_600, description="Time for a request's body, or a stream's next part"
     )
     max_links_per_connection: int = Field(4_096, ge=1, description="Links of one connection")
-    max_sessions_per_connection: int = Field(1_024, ge=1, le=65_535, description="Sessions of one")
+    max_sessions_per_connection: int = Field(4_096, ge=1, le=65_535, description="Sessions of one")
     amqp_idle_seconds: float = Field(
         240.0, ge=1, le=86_400, description="Silence after which a peer counts as gone"
     )

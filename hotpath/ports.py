@@ -43,8 +43,6 @@ class Commit:
     progress: list[tuple[SubscriptionId, ProgressDelta]] = field(default_factory=list)
     snapshots: list[tuple[SubscriptionId, Progress]] = field(default_factory=list)
     """Full progress, replacing all that was there for the subscription."""
-    snapshot_complete: bool = False
-    """With this commit, every subscription that ever had a delta has a snapshot as new."""
     dead: list[tuple[SubscriptionId, DeadLetter]] = field(default_factory=list)
     dead_updates: list[tuple[SubscriptionId, int, int]] = field(default_factory=list)
     """Dead letters (by subscription and sequence number) with a new delivery count."""

@@ -27,10 +27,11 @@ def draw(costs: Sequence[Cost], path: Path) -> None:
     for colour, name in enumerate(names or sorted({cost.workload for cost in costs})):
         rows = [cost for cost in costs if cost.workload == name]
         sizes = [cost.filters for cost in rows]
-        style = {"color": f"C{colour}", "marker": "o"}
-        axes.plot(sizes, [cost.events_per_s for cost in rows], label=name, **style)
+        shade = f"C{colour}"
+        rates = [cost.events_per_s for cost in rows]
+        axes.plot(sizes, rates, color=shade, marker="o", label=name)
         scans = [1e6 / cost.scan_us for cost in rows]
-        axes.plot(sizes, scans, linestyle=":", alpha=0.6, **style)
+        axes.plot(sizes, scans, color=shade, marker="o", linestyle=":", alpha=0.6)
     axes.set(xscale="log", yscale="log", xlabel="filters", ylabel="messages a second")
     axes.set_title("One message against many filters (dotted: asking each filter)")
     axes.grid(visible=True, which="major", alpha=0.3)

@@ -1,6 +1,7 @@
 """Which subscriptions of one topic get which messages."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from hotpath.core.subscription import Subscription
 from hotpath.model.message import Batch
@@ -8,33 +9,42 @@ from hotpath.wire.properties import Puller
 from qel import FilterIndex
 
 
+#: Up to so many filters it is quicker to ask each of them than the index.
+SCAN_MAX: Final = 16
+
+
 class Router:
     """The filters of one tenant's topic, and the matching of batches against all of them."""
 
-    __slots__ = ("_index", "_pulled_paths", "_puller")
+    __slots__ = ("_index", "_pulled_paths", "_puller", "_subscriptions")
 
     def __init__(self) -> None:
         self._index: FilterIndex[Subscription] = FilterIndex()
+        self._subscriptions: dict[Subscription, None] = {}
         self._puller = Puller(frozenset())
         self._pulled_paths: frozenset[tuple[str, ...]] = frozenset()
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._subscriptions)
 
     def add(self, subscription: Subscription) -> None:
         """Let `subscription` take part from the next batch on."""
         self._index.add(subscription, subscription.filter)
+        self._subscriptions[subscription] = None
 
     def remove(self, subscription: Subscription) -> None:
         """Take `subscription` out; one that is not there is passed over."""
-        if subscription in self._index:
+        if subscription in self._subscriptions:
+            del self._subscriptions[subscription]
             self._index.remove(subscription)
 
     def route(self, batch: Batch) -> dict[Subscription, list[int]]:
         """The subscriptions that match messages of `batch`, each with their sequence numbers."""
+        if batch.payloads is None or not self._subscriptions:
+            return {}
+        if len(self._subscriptions) <= SCAN_MAX:
+            return self._ask_each(batch, batch.payloads)
         hits: dict[Subscription, list[int]] = {}
-        if batch.payloads is None or not len(self._index):
-            return hits
         pull, match = self._current_puller().pull, self._index.match
         for seq, payload in enumerate(batch.payloads, batch.first_seq):
             for subscription in match(pull(payload)):
@@ -43,6 +53,17 @@ class Router:
                     hits[subscription] = [seq]
                 else:
                     seqs.append(seq)
+        return hits
+
+    def _ask_each(self, batch: Batch, payloads: Sequence[bytes]) -> dict[Subscription, list[int]]:
+        """As `route`, one filter after the other."""
+        hits: dict[Subscription, list[int]] = {}
+        pulled = list(map(self._current_puller().pull, payloads))
+        for subscription in self._subscriptions:
+            matches = subscription.filter.matches
+            seqs = [seq for seq, found in enumerate(pulled, batch.first_seq) if matches(found)]
+            if seqs:
+                hits[subscription] = seqs
         return hits
 
     def _current_puller(self) -> Puller:

@@ -24,6 +24,8 @@ from hotpath.telemetry import Metrics, get_logger
 
 #: How long after a failed commit the next one is tried when nobody publishes, milliseconds.
 RETRY_MS: Final = 500
+#: Snapshots of a checkpoint that go with one commit: thousands at once would hold it up.
+SNAPSHOTS_MAX: Final = 500
 #: A batch is closed when it has so many messages or bytes: it is read and released as a whole.
 BATCH_COUNT: Final = 4_096
 BATCH_BYTES: Final = 1_048_576
@@ -81,6 +83,7 @@ class Committer:
         self._callbacks: list[Done] = []
         self._touched: dict[Subscription, None] = {}
         self._in_full: dict[Subscription, None] = {}
+        self._owed: dict[Subscription, None] = {}
         self._due: list[tuple[TopicKey, int]] = []
         # Callbacks that wait for a hold, each with the last hold there was when it came.
         self._held: deque[tuple[int, Done]] = deque()
@@ -214,7 +217,6 @@ class Committer:
             for subscription in self._topics.subscriptions.values():
                 if subscription.changed_since_snapshot or subscription.behind_at is None:
                     self._in_full[subscription] = None
-            self._next.snapshot_complete = True
         self._kick()
 
     # Flow control
@@ -237,7 +239,7 @@ class Committer:
             self._running = asyncio.ensure_future(self._run(self._gather()))
 
     def _has_work(self) -> bool:
-        changed = self._appends or self._touched or self._in_full
+        changed = self._appends or self._touched or self._in_full or self._owed
         return bool(changed or self._callbacks or self._refusable or self._next)
 
     def _gather(self) -> _Gathered:
@@ -260,7 +262,7 @@ class Committer:
 
     def _gather_progress(self, work: Commit) -> None:
         """Add what has changed of each subscription, in full where that was asked for."""
-        for subscription in self._in_full:
+        for subscription in self._next_in_full():
             self._touched.pop(subscription, None)
             if not subscription.deleted:
                 snapshot = subscription.snapshot(routed_to=self._routed_to(subscription))
@@ -272,7 +274,16 @@ class Committer:
                     active_ms=subscription.persisted_active_ms,
                 )
                 work.progress.append((subscription.spec.id, delta))
-        self._in_full, self._touched = {}, {}
+        self._touched = {}
+
+    def _next_in_full(self) -> list[Subscription]:
+        """Who is written in full now: all whose last delta failed, and a slice of a checkpoint."""
+        chosen, self._owed = list(self._owed), {}
+        while self._in_full and len(chosen) < SNAPSHOTS_MAX:
+            subscription = next(iter(self._in_full))
+            del self._in_full[subscription]
+            chosen.append(subscription)
+        return chosen
 
     def _routed_to(self, subscription: Subscription) -> int:
         topic = self._topics.get(subscription.spec.key)
@@ -338,7 +349,7 @@ class Committer:
         for identity, _ in (*work.progress, *work.snapshots):
             subscription = self._topics.subscriptions.get(identity)
             if subscription is not None:
-                self._in_full[subscription] = None
+                self._owed[subscription] = None
         self._callbacks[:0] = gathered.callbacks
         for done in gathered.refusable:
             _call(done, failure)

@@ -29,12 +29,14 @@ _SMALL = 12
 class SortedTable(Generic[B]):
     """A mapping in the order of its keys, in blocks, so that no change moves all of it."""
 
-    __slots__ = ("_buckets", "_count", "_keys", "_last")
+    __slots__ = ("_buckets", "_count", "_keys", "_last", "_notes")
 
     def __init__(self) -> None:
         self._keys: list[list[Any]] = []
         self._buckets: list[list[B]] = []
         self._last: list[Any] = []
+        # What is known of a block as a whole, until it changes.
+        self._notes: list[object] = []
         self._count = 0
 
     def __len__(self) -> int:
@@ -52,7 +54,7 @@ class SortedTable(Generic[B]):
         """Add a key that is not there."""
         self._count += 1
         if not self._keys:
-            self._keys, self._buckets, self._last = [[key]], [[bucket]], [key]
+            self._keys, self._buckets, self._last, self._notes = [[key]], [[bucket]], [key], [None]
             return
         block = min(bisect_left(self._last, key), len(self._last) - 1)
         keys, buckets = self._keys[block], self._buckets[block]
@@ -60,10 +62,12 @@ class SortedTable(Generic[B]):
         keys.insert(at, key)
         buckets.insert(at, bucket)
         self._last[block] = keys[-1]
+        self._notes[block] = None
         if len(keys) >= 2 * BLOCK:
             self._keys[block : block + 1] = keys[:BLOCK], keys[BLOCK:]
             self._buckets[block : block + 1] = buckets[:BLOCK], buckets[BLOCK:]
             self._last.insert(block, keys[BLOCK - 1])
+            self._notes.insert(block, None)
 
     def drop(self, key: Any) -> None:
         """Remove a key that is there."""
@@ -72,10 +76,26 @@ class SortedTable(Generic[B]):
         keys, buckets = self._keys[block], self._buckets[block]
         at = bisect_left(keys, key)
         del keys[at], buckets[at]
+        self._notes[block] = None
         if keys:
             self._last[block] = keys[-1]
         else:
-            del self._keys[block], self._buckets[block], self._last[block]
+            del self._keys[block], self._buckets[block], self._last[block], self._notes[block]
+
+    def touch(self, key: Any) -> None:
+        """Forget what is known of the block of a key: its bucket has changed."""
+        self._notes[bisect_left(self._last, key)] = None
+
+    def beyond(self, key: Any, *, below: bool, inclusive: bool) -> tuple[range, list[B]]:
+        """Give the blocks that are wholly below or above a key, and the rest, from its own."""
+        bisect = bisect_right if below is inclusive else bisect_left
+        block = bisect(self._last, key)
+        if block == len(self._last):
+            return range(block if below else 0), []
+        at = bisect(self._keys[block], key)
+        if below:
+            return range(block), self._buckets[block][:at]
+        return range(block + 1, len(self._last)), self._buckets[block][at:]
 
     def items(self) -> Iterator[tuple[Any, B]]:
         """Yield all keys with their buckets."""
@@ -198,7 +218,12 @@ class _Cell(Generic[B]):
     def holding(self, value: Any, side: int | None) -> Iterable[B]:
         """Give what holds a value left (0) or right (1) of the middle; None: there is none."""
         if self._lows is None or self._highs is None:
-            return [bucket for key, bucket in self._few.items() if is_within(key, value)]
+            few = self._few.items()
+            if side is None:
+                return [bucket for key, bucket in few if is_within(key, value)]
+            if side:
+                return [one for (_, _, high, closed), one in few if (high, closed) >= (value, True)]
+            return [one for (low, is_open, _, _), one in few if (low, is_open) < (value, True)]
         if side is None:
             return [bucket for key, bucket in self._lows.items() if is_within(key, value)]
         # A pair is below all longer tuples that begin with it.

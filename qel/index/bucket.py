@@ -31,7 +31,7 @@ from qel.index.atoms import (
 from qel.index.bounds import Interval, is_empty
 from qel.index.columns import TURN
 from qel.index.formula import Shared, alternatives_of, shared_holds
-from qel.index.tables import EqualTable, Table, make_table
+from qel.index.tables import BoundTable, EqualTable, Table, make_table
 
 SPLIT = 12
 """Clauses that a bucket asks one by one."""
@@ -63,10 +63,13 @@ _RANKS = {
 """How selective a family is. What at most one bucket answers comes before what many do, and
 what many do is then found in the buckets behind it."""
 
+_ONE_SIDED = frozenset((Family.ABOVE, Family.FROM, Family.BELOW, Family.UP_TO))
+
 _KNOWN_KINDS = (object, NoneType)
 """Kinds that ask no more of a value than whether it is there."""
 
-_ALWAYS: Atom = (is_not_same, TURN, "nothing is this")
+_NOTHING = object()
+_ALWAYS: Atom = (is_not_same, TURN, _NOTHING)
 """Stands in a row for an AND of nothing."""
 
 
@@ -183,6 +186,24 @@ class Bucket:
         self._key = None if post is None else post.key
         self._waiting: dict[Clause, Row] | None = None
 
+    def unconditional_keys(self) -> Iterable[Hashable] | None:
+        """Give all keys behind this bucket if nothing more is asked of a message."""
+        if self.probes is not None or self.known is not None:
+            return None
+        keys: list[Hashable] = []
+        for _, _, const, _, clause in self.rows:
+            if const is not _NOTHING:
+                return None
+            keys.append(clause.members.key)
+            keys.extend(clause.members.others or ())
+        return keys
+
+    def touch(self) -> None:
+        """Say that the keys of this bucket, or what they ask, have changed."""
+        if self._family in _ONE_SIDED:
+            table = cast("KindTables", self._tables).others[self._family]
+            cast("BoundTable[Bucket]", table).touch(self._key)
+
     # --- growing
 
     def add(self, clause: Clause, rest: Atoms) -> None:
@@ -210,6 +231,7 @@ class Bucket:
         clause.home = self
         clause.members.places += 1
         self._count(1)
+        self.touch()
 
     def _can_spread(self, members: Members, plan: Plan) -> bool:
         """Tell whether a filter may take so many places: its first time it always may."""
@@ -266,6 +288,7 @@ class Bucket:
             del self._waiting[clause]
         clause.members.places -= 1
         self._count(-1)
+        self.touch()
         self.leave_if_empty()
 
     def leave_if_empty(self) -> None:
@@ -354,7 +377,10 @@ class Bucket:
             table = self._table(steps[0][0])
             if table is None:
                 return Plan(rank, 0, 0, tuple(steps))
-            return Plan(rank, table.load(steps[0][0].key), -len(table), tuple(steps))
+            # Of many that hold at once, first those that fewer places tell apart: behind them,
+            # the others can be told apart and nothing remains to be asked.
+            spread = len(table) if rank == _RANKS[Family.ABOVE] else -len(table)
+            return Plan(rank, table.load(steps[0][0].key), spread, tuple(steps))
         load = spread = 0
         for post, _ in steps:
             table = self._table(post)
@@ -392,6 +418,15 @@ def remove_members(members: Members) -> None:
     """Take a formula out of the tree for good."""
     remove_clause(members)
     del members.members  # it holds itself, and would never be freed
+
+
+def touch_clause(clause: Clause) -> None:
+    """Say that the keys of a formula have changed, wherever it waits."""
+    if isinstance(clause.home, Bucket):
+        clause.home.touch()
+        return
+    for part in clause.home:
+        touch_clause(part)
 
 
 def remove_clause(clause: Clause) -> None:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar, cast
 from qel.compiler import Filter
 from qel.explain import Explanation
 from qel.index.atoms import Atoms
-from qel.index.bucket import Bucket, Members, remove_members
+from qel.index.bucket import Bucket, Members, remove_members, touch_clause
 from qel.index.columns import Columns, Turn
 from qel.index.formula import Formulas
 from qel.values import Message
@@ -52,6 +52,9 @@ class FilterIndex(Generic[K]):
         """
         kept, members = self._kept.pop(key)
         self._leave(key, members)
+        if not len(self._kept) & (len(self._kept) - 1):
+            # A dictionary never shrinks by itself.
+            self._kept, self._members = dict(self._kept), dict(self._members)
         for path in kept.properties:
             self._named[path] -= 1
             if not self._named[path]:
@@ -88,13 +91,13 @@ class FilterIndex(Generic[K]):
                         if tables.equal and (behind := tables.equal.get(value)) is not None:
                             reached.append(behind)
                         for table in tables.others.values():
-                            reached.extend(table.find(value))
+                            reached.extend(table.find(value, found))
             if bucket.known is not None:
                 for slot, pair in bucket.known.items():
                     tables = pair[values[slot] is None]
                     if tables is not None:
                         for table in (tables.equal, *tables.others.values()):
-                            reached.extend(table.find(None))
+                            reached.extend(table.find(None, found))
         if self._formulas:
             self._turn.end()
         return cast("set[K]", found)
@@ -127,10 +130,10 @@ class FilterIndex(Generic[K]):
             if formula is not None:
                 self._formulas.keep(formula)
                 self._root.add(members, formula)
-        elif members.others is None:
-            members.others = {key}
         else:
+            members.others = members.others or set()
             members.others.add(key)
+            touch_clause(members)
         self._formulas.sweep()
         return members
 
@@ -145,6 +148,7 @@ class FilterIndex(Generic[K]):
                 members.others = None
             elif not len(others) & (len(others) - 1):
                 members.others = set(others)  # a set never shrinks by itself
+            touch_clause(members)
             return
         del self._members[members.atoms]
         remove_members(members)

@@ -6,9 +6,9 @@ hold, and of no others. Tables know nothing of filters: a bucket is whatever has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from itertools import chain
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from typing_extensions import override
 
@@ -16,7 +16,7 @@ from qel.index.atoms import Family, kind_of
 from qel.index.bounds import IntervalTable, SortedTable
 from qel.values import normalise
 
-GRAM = 3
+GRAM = 4
 """Characters of the parts by which substrings are found."""
 
 _SEARCH_COST = 0.4
@@ -27,13 +27,17 @@ _REACH_WEIGHT = 1 / 16
 """Weight of the last message in the running mean of how many bounds a value is beyond."""
 
 
-class Sized(Protocol):
+class Kept(Protocol):
     """What a table keeps."""
 
     size: int
 
+    def unconditional_keys(self) -> Iterable[Hashable] | None:
+        """Give all keys behind it if nothing more is asked of a message."""
 
-B = TypeVar("B", bound=Sized)
+
+B = TypeVar("B", bound=Kept)
+Found: TypeAlias = set[Hashable]
 
 
 class Table(Protocol[B]):
@@ -53,8 +57,11 @@ class Table(Protocol[B]):
     def load(self, key: Any, /) -> int:
         """Estimate how many filters are reached together with an atom."""
 
-    def find(self, value: Any, /) -> Iterable[B]:
-        """Give the buckets of all atoms that hold for a value of the right kind."""
+    def find(self, value: Any, found: Found, /) -> Iterable[B]:
+        """Give the buckets of all atoms that hold for a value of the right kind.
+
+        A table may add the keys behind a bucket to what was found instead.
+        """
 
 
 class EqualTable(dict[Any, B], Generic[B]):
@@ -80,7 +87,7 @@ class EqualTable(dict[Any, B], Generic[B]):
         bucket = self.get(key)
         return 0 if bucket is None else bucket.size
 
-    def find(self, value: object) -> Iterable[B]:
+    def find(self, value: object, _: Found) -> Iterable[B]:
         """Give the buckets of all atoms that hold for a value."""
         bucket = self.get(value)
         return () if bucket is None else (bucket,)
@@ -92,7 +99,7 @@ class ElementTable(EqualTable[B]):
     __slots__ = ()
 
     @override
-    def find(self, value: object) -> Iterable[B]:
+    def find(self, value: object, _: Found) -> Iterable[B]:
         elements = [
             one for one in map(normalise, cast("list[object]", value)) if type(one) is not list
         ]
@@ -125,7 +132,7 @@ class AffixTable(EqualTable[B]):
             del self._lengths[length]
 
     @override
-    def find(self, value: object) -> Iterable[B]:
+    def find(self, value: object, _: Found) -> Iterable[B]:
         text, cut = cast("str", value), self._cut
         size = len(text)
         parts = [cut(text, length) for length in self._lengths if length <= size]
@@ -170,14 +177,16 @@ class PartTable(EqualTable[B]):
             del self._grams[gram]
 
     @override
-    def find(self, value: object) -> Iterable[B]:
+    def find(self, value: object, _: Found) -> Iterable[B]:
         text = cast("str", value)
         size = len(text)
         if len(self) * (_SEARCH_COST + _CHARACTER_COST * size) <= GRAM * size:
             return [bucket for part, bucket in self.items() if part in text]
         grams = {text[at : at + GRAM] for at in range(size)}
         if self._short:
-            grams.update([text[at : at + 2] for at in range(size)], text, ("",))
+            for length in range(1, GRAM):
+                grams.update([text[at : at + length] for at in range(size)])
+            grams.add("")
         return [
             self[part]
             for gram in self._grams.keys() & grams
@@ -193,8 +202,15 @@ def _grams_of(part: str) -> set[str]:
     return {part[at : at + GRAM] for at in range(len(part) - GRAM + 1)}
 
 
+_MIXED = "some of the buckets ask"
+
+
 class BoundTable(SortedTable[B]):
-    """Bounds on one side: the atom holds for all values beyond its bound."""
+    """Bounds on one side: the atom holds for all values beyond its bound.
+
+    Many may hold at once. Where a block of buckets has nothing more to ask, its keys are noted
+    together and taken together.
+    """
 
     __slots__ = ("_inclusive", "_is_lower", "_reach")
 
@@ -208,14 +224,35 @@ class BoundTable(SortedTable[B]):
         """Tell how many bounds a value was beyond lately; it is the same for all of them."""
         return int(self._reach)
 
-    def find(self, value: Any) -> Iterable[B]:
-        """Give the buckets of all bounds that a value is beyond."""
+    def find(self, value: Any, found: Found) -> Iterable[B]:
+        """Give the buckets of all bounds that a value is beyond, or take their keys."""
         if value != value:  # noqa: PLR0124 -- NaN is beyond no bound
             return ()
-        side = self.before if self._is_lower else self.after
-        rows = side(value, inclusive=self._inclusive)
-        self._reach += (sum(map(len, rows)) - self._reach) * _REACH_WEIGHT
+        blocks, edge = self.beyond(value, below=self._is_lower, inclusive=self._inclusive)
+        rows, reached = [edge], len(edge)
+        for block in blocks:
+            buckets = self._buckets[block]
+            reached += len(buckets)
+            if self._notes[block] is None:
+                self._notes[block] = _all_keys(buckets)
+            note = self._notes[block]
+            if note is _MIXED:
+                rows.append(buckets)
+            else:
+                found.update(cast("list[Hashable]", note))
+        self._reach += (reached - self._reach) * _REACH_WEIGHT
         return chain.from_iterable(rows)
+
+
+def _all_keys(buckets: list[B]) -> list[Hashable] | str:
+    """Give the keys behind all of some buckets, unless one of them asks more."""
+    keys: list[Hashable] = []
+    for bucket in buckets:
+        own = bucket.unconditional_keys()
+        if own is None:
+            return _MIXED
+        keys.extend(own)
+    return keys
 
 
 class BetweenTable(IntervalTable[B]):
@@ -228,7 +265,7 @@ class BetweenTable(IntervalTable[B]):
         bucket = self.get(key)
         return 0 if bucket is None else bucket.size
 
-    def find(self, value: Any) -> Iterable[B]:
+    def find(self, value: Any, _: Found) -> Iterable[B]:
         """Give the buckets of all intervals that hold a value."""
         if value != value:  # noqa: PLR0124 -- NaN is between no bounds
             return ()
@@ -241,7 +278,7 @@ class AnyTable(EqualTable[B]):
     __slots__ = ()
 
     @override
-    def find(self, _: object) -> Iterable[B]:
+    def find(self, value: object, _: Found) -> Iterable[B]:
         return self.values()
 
 
@@ -251,7 +288,7 @@ class NanTable(EqualTable[B]):
     __slots__ = ()
 
     @override
-    def find(self, value: object) -> Iterable[B]:
+    def find(self, value: object, _: Found) -> Iterable[B]:
         return self.values() if value != value else ()  # noqa: PLR0124 -- that is what NaN is
 
 

@@ -424,7 +424,7 @@ async def test_complete_snapshots_make_earlier_deltas_needless(harness: LogHarne
         Commit(1, progress=[(SUB, ProgressDelta(20)), (OTHER_SUB, ProgressDelta(9))])
     )
     snapshots = [(SUB, Progress(21)), (OTHER_SUB, Progress(9))]
-    await harness.log.commit(Commit(2, snapshots=snapshots, snapshot_complete=True))
+    await harness.log.commit(Commit(2, snapshots=snapshots))
     await harness.log.commit(Commit(3, progress=[(SUB, ProgressDelta(22))]))
 
     recovered = await harness.kill_and_restart()
@@ -438,7 +438,7 @@ async def test_many_snapshots_in_one_commit_are_all_kept(harness: LogHarness):
         for n in range(1000)
     ]
 
-    await harness.log.commit(Commit(1, snapshots=snapshots, snapshot_complete=True))
+    await harness.log.commit(Commit(1, snapshots=snapshots))
 
     assert (await harness.restart()).progress == dict(snapshots)
 

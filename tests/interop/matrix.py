@@ -9,8 +9,8 @@ _OPENING = """# Interoperability
 Written by `make interop`: each scenario was run by each client, as it comes from its project, against
 the running service on real sockets. [clients.md](clients.md) says how to connect each of them.
 
-✓ passed · ✗ failed · – the client itself has no means for it (see below) · ○ not run, the client
-was not installed
+✓ passed · ✗ failed · – the client itself has no means for it (see below) · · no test of it
+for this client · ○ not run, the client was not installed
 """
 _SIGNS = {"passed": "✓", "failed": "✗", "not run": "○"}
 
@@ -42,4 +42,6 @@ def write(path: Path, results: dict[tuple[str, str], str]) -> None:
 def _cell(implementation, scenario: str, results: dict[tuple[str, str], str]) -> str:
     if scenario in implementation.unsupported:
         return "–"
+    if scenario in implementation.missing:
+        return "·"
     return _SIGNS[results.get((implementation.name, scenario), "not run")]

@@ -25,7 +25,7 @@ _bases = itertools.count(1_000, 1_000)
 def _cases() -> Iterator[object]:
     for implementation in IMPLEMENTATIONS:
         for scenario in SCENARIOS:
-            if scenario in implementation.unsupported:
+            if scenario in {*implementation.unsupported, *implementation.missing}:
                 continue
             if FULL or scenario in implementation.quick:
                 yield pytest.param(implementation, scenario, id=f"{implementation.name}-{scenario}")

@@ -15,6 +15,7 @@ import random
 import pytest
 
 from hotpath.ports import LogFailure
+from hotpath.wire.properties import Puller
 from tests.support.clock import settle
 from tests.unit.service.rig import KEY, Reader, Rig, message
 
@@ -39,9 +40,7 @@ class Ledger:
 class History:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.rig = Rig(
-            ready_max=100, locks_max=60, tail_bytes_max=1_048_576, segment_bytes=100_000
-        )
+        self.rig = Rig(ready_max=100, locks_max=60, tail_bytes_max=1_048_576, segment_bytes=100_000)
         self.ledger = Ledger()
         self.next_value = 0
         self.life = 0
@@ -244,13 +243,7 @@ def value_of(stored: bytes) -> int:
     return int(_PULLER.pull(stored)["value"])
 
 
-def make_puller():
-    from hotpath.wire.properties import Puller
-
-    return Puller(frozenset({("value",)}))
-
-
-_PULLER = make_puller()
+_PULLER = Puller(frozenset({("value",)}))
 
 
 @pytest.mark.slow

@@ -54,7 +54,6 @@ def some(strategy):
     return st.lists(strategy, max_size=2)
 
 
-# Without `snapshot_complete`: it is a promise about all subscriptions, made below.
 commits = st.builds(
     Commit,
     now_ms=st.integers(0, 2000),
@@ -72,7 +71,7 @@ commits = st.builds(
     alive_ms=st.none() | st.integers(0, 99),
 )
 everything_in_full = st.builds(
-    lambda found: Commit(0, snapshots=list(zip(SUBS, found, strict=True)), snapshot_complete=True),
+    lambda found: Commit(0, snapshots=list(zip(SUBS, found, strict=True))),
     st.tuples(*[progresses] * len(SUBS)),
 )
 steps = st.one_of(

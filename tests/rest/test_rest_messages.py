@@ -330,7 +330,7 @@ async def test_full_disk_in_a_stream_tells_how_far_it_came(service) -> None:
     goes_on.set()
     status, body, headers = await call
 
-    assert status == 429
+    assert status == 503
     assert headers["Retry-After"]
     assert body["errors"][0]["meta"] == {"line": 3, "accepted": 2}
 
@@ -379,7 +379,7 @@ async def test_chunked_body_over_the_limit_is_refused_too(tmp_path) -> None:
     assert status == 400
 
 
-@pytest.mark.parametrize(("full", "status"), [(True, 429), (False, 503)], ids=["full", "broken"])
+@pytest.mark.parametrize(("full", "status"), [(True, 503), (False, 503)], ids=["full", "broken"])
 async def test_log_that_fails_refuses_clearly(service, full: bool, status: int) -> None:
     service.log.fail_next(LogFailure("ENOSPC /var/secret", full=full))
 

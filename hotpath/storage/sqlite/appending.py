@@ -312,7 +312,6 @@ class Appender:
                     json_extract(value, '$[2]') FROM json_each(?)""",
                 (plan.journal_id, json.dumps(rows)),
             )
-        if work.snapshots or work.snapshot_complete:
             self._trim_journal(work, plan)
 
     def _trim_journal(self, work: Commit, plan: _Plan) -> None:
@@ -320,7 +319,7 @@ class Appender:
         catalogue = self._catalogue
         covered = (subscription for subscription, _ in work.snapshots)
         floor = catalogue.journal_floor(covered, default=plan.journal_id)
-        if work.snapshot_complete or floor >= plan.journal_id:
+        if floor >= plan.journal_id:
             # Without a condition SQLite drops the rows by the page.
             self._connection.execute("DELETE FROM journal")
             plan.journal_from = plan.journal_id
@@ -377,7 +376,6 @@ def _is_plain(work: Commit) -> bool:
     """Whether a commit holds nothing but appends and progress deltas."""
     return not (
         work.snapshots
-        or work.snapshot_complete
         or work.dead
         or work.dead_updates
         or work.dead_removals

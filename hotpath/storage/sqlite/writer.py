@@ -39,7 +39,7 @@ class CommitJob:
     @property
     def begins_group(self) -> bool:
         """Whether no earlier commit may share its transaction: a snapshot replaces what it did."""
-        return bool(self.work.snapshots) or self.work.snapshot_complete
+        return bool(self.work.snapshots)
 
 
 @dataclass(slots=True)

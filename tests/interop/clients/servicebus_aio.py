@@ -234,7 +234,7 @@ async def token_renewal(options):
     base, seconds = int(options["base"]), 6
     token = (await ask("token", path=made["address"], seconds=seconds))["token"]
     credential, more = with_credential(options, token)
-    async with ServiceBusClient("localhost", credential, **more) as client:
+    async with ServiceBusClient("localhost", credential, **more) as client:  # noqa: SIM117  # shorter lines
         async with client.get_subscription_receiver(
             TOPIC, made["id"], max_wait_time=20
         ) as receiver:
@@ -257,7 +257,7 @@ async def token_expiry(options):
     made = await ask("subscribe", base=options["base"])
     token = (await ask("token", path=made["address"], seconds=4))["token"]
     credential, more = with_credential(options, token)
-    async with ServiceBusClient("localhost", credential, retry_total=0, **more) as client:
+    async with ServiceBusClient("localhost", credential, retry_total=0, **more) as client:  # noqa: SIM117  # shorter lines
         async with client.get_subscription_receiver(TOPIC, made["id"]) as receiver:
             await ask("publish", base=options["base"])
             await receiver.complete_message((await take(receiver))[0])

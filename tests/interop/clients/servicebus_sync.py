@@ -220,7 +220,7 @@ def token_renewal(options):
     base, seconds = int(options["base"]), 6
     token = call("token", path=made["address"], seconds=seconds)["token"]
     credential, more = with_credential(options, token)
-    with ServiceBusClient("localhost", credential, **more) as client:
+    with ServiceBusClient("localhost", credential, **more) as client:  # noqa: SIM117  # shorter lines
         with client.get_subscription_receiver(TOPIC, made["id"], max_wait_time=20) as receiver:
             call("publish", base=base)
             started, seen = time.monotonic(), 0
@@ -239,7 +239,7 @@ def token_expiry(options):
     made = call("subscribe", base=options["base"])
     token = call("token", path=made["address"], seconds=4)["token"]
     credential, more = with_credential(options, token)
-    with ServiceBusClient("localhost", credential, retry_total=0, **more) as client:
+    with ServiceBusClient("localhost", credential, retry_total=0, **more) as client:  # noqa: SIM117  # shorter lines
         with client.get_subscription_receiver(TOPIC, made["id"]) as receiver:
             call("publish", base=options["base"])
             receiver.complete_message(take(receiver)[0])

@@ -117,8 +117,6 @@ class Reader : public proton::messaging_handler {
         auto given = login(options, token, tls);
         if (reconnect) given.reconnect(proton::reconnect_options().delay(proton::duration(100)));
         connection = container.connect(where(options, tls), given);
-        container.schedule(proton::duration(20000), [this] { finish("no end in time"); });
-        container.auto_stop(true);
         container.run();
         check(fault.empty(), fault);
     }
@@ -145,7 +143,8 @@ class Reader : public proton::messaging_handler {
     }
 
     void on_connection_open(proton::connection& opened) override {
-        if (!opened.reconnected()) guarded([this] { attach(); });
+        if (opened.reconnected()) return;
+        guarded([this] { attach(); });
     }
     void on_receiver_open(proton::receiver& opened) override {
         if (opened.connection().reconnected()) opened.add_credit(credit);

@@ -109,6 +109,15 @@ def test_a_letter_that_cannot_be_read_is_forgotten(queue, state):
     assert queue.locks.counts == {}
 
 
+def test_a_queue_has_what_waits_and_what_is_locked(queue):
+    queue.add([1, 2])
+    (part,) = take(queue, 1)
+    assert 1 in queue
+    assert 2 in queue
+    queue.locks.complete([(1, part.serial)])
+    assert 1 not in queue
+
+
 def test_what_was_loaded_can_be_let_go(queue):
     queue.add([1])
     queue.supply(1, letter(1))

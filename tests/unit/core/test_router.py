@@ -1,6 +1,8 @@
 """Which subscriptions of a topic get which messages."""
 
-from hotpath.core.router import Router, matching
+import pytest
+
+from hotpath.core.router import SCAN_MAX, Router, matching
 from hotpath.model.message import Batch
 from hotpath.model.names import TenantId, Topic, TopicKey
 from hotpath.wire.jsonbody import encode_json
@@ -55,6 +57,19 @@ def test_properties_that_a_later_filter_names_are_looked_at():
     assert router.route(THREE) == {first: [12]}
     router.add(second)
     assert router.route(THREE) == {first: [12], second: [12, 13]}
+
+
+@pytest.mark.parametrize("count", [SCAN_MAX - 1, SCAN_MAX, SCAN_MAX + 1, 3 * SCAN_MAX])
+def test_few_and_many_filters_are_answered_alike(count):
+    router = Router()
+    holders = [FilterHolder(f"value >= {number}") for number in range(count)]
+    for one in holders:
+        router.add(one)
+    expected = {one: [11, 12] if n < 2 else [12] for n, one in enumerate(holders) if n < 6}
+    assert router.route(THREE) == expected
+    for one in holders[2:]:
+        router.remove(one)
+    assert router.route(THREE) == {holders[0]: [11, 12], holders[1]: [11, 12]}
 
 
 def test_a_released_batch_routes_nothing():

@@ -263,6 +263,32 @@ def test_retention_takes_unread_runs_whose_batches_are_released():
     assert take(subscription) == [11]
 
 
+# Looking
+
+
+def test_looking_shows_what_is_unsettled_in_order_and_takes_nothing():
+    subscription = live()
+    subscription.offer(batch_of(1), [1, 2, 3, 4])
+    subscription.offer(batch_of(11), [12])
+    (part,) = subscription.take(2, receiver="a", now_ms=0, lock=True)
+    subscription.locks.doom(1, subscription.locks.held(1, part.serial))
+    assert subscription.unsettled_from(1, limit=9) == [2, 3, 4, 12]
+    assert subscription.unsettled_from(3, limit=2) == [3, 4]
+    assert subscription.unsettled_from(13, limit=2) == []
+    assert take(subscription) == [3, 4, 12]
+
+
+def test_looking_ahead_leaves_out_what_was_settled_before_the_restart():
+    subscription = resumed(Progress(4, settled={6}, deferred={8}))
+    assert subscription.settled_ahead(6)
+    assert not subscription.settled_ahead(5)
+    assert subscription.unsettled_from(0, limit=9) == []
+    holding = subscription.locks.lock_deferred(8, batch_of(1), receiver="a", now_ms=0)
+    assert not subscription.settled_ahead(8)
+    subscription.locks.doom(8, holding)
+    assert subscription.settled_ahead(8)
+
+
 # Bounds
 
 

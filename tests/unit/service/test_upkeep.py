@@ -1,6 +1,7 @@
 """Heartbeats, checkpoints and retention."""
 
 from hotpath.ports import LogFailure
+from hotpath.service import commit
 from hotpath.service.liveness import BEAT_MS
 from tests.support.clock import settle
 from tests.unit.service.rig import KEY
@@ -27,7 +28,7 @@ async def test_a_checkpoint_holds_what_changed_and_all_that_are_live(rig):
     works = count_commits(rig)
     await rig.publish(1)
     await rig.clock.advance(2 * BEAT_MS)
-    snapshots = [dict(work.snapshots) for work in works if work.snapshot_complete]
+    snapshots = [dict(work.snapshots) for work in works if work.snapshots]
     assert [set(one) for one in snapshots] == [{changed.spec.id, idle.spec.id}]
     assert snapshots[0][idle.spec.id].horizon == 2
     assert snapshots[0][changed.spec.id].horizon == 1
@@ -41,12 +42,25 @@ async def test_a_subscription_that_is_behind_and_unchanged_is_not_written_again(
     await rig.clock.advance(3 * BEAT_MS)
     works = count_commits(rig)
     await rig.clock.advance(4 * BEAT_MS)
-    assert [work.snapshots for work in works if work.snapshot_complete] == [[], []]
+    assert [work.snapshots for work in works if work.snapshots] == []
     await rig.publish(1)
     await rig.clock.advance(2 * BEAT_MS)
-    last = [work.snapshots for work in works if work.snapshot_complete][-1]
+    last = [work.snapshots for work in works if work.snapshots][-1]
     assert [identity for identity, _ in last] == [subscription.spec.id]
     assert last[0][1].matched_total == 301
+
+
+async def test_a_large_checkpoint_is_spread_over_commits(rig, monkeypatch):
+    monkeypatch.setattr(commit, "SNAPSHOTS_MAX", 4)
+    made = {(await rig.create()).spec.id for _ in range(10)}
+    await rig.clock.advance(BEAT_MS)
+    works = count_commits(rig)
+
+    await rig.clock.advance(2 * BEAT_MS)
+
+    written = [[identity for identity, _ in work.snapshots] for work in works if work.snapshots]
+    assert [len(one) for one in written] == [4, 4, 2]
+    assert {identity for one in written for identity in one} == made
 
 
 async def test_a_checkpoint_that_fails_is_made_good(rig):
