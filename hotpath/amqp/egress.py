@@ -271,7 +271,7 @@ class Egress:
         receiver = self._receiver
         feed, subscription = receiver.feed, receiver.subscription
         behind = feed is subscription and subscription.behind_at is not None
-        if feed.missing is None and not behind:
+        if feed.missing is None and not behind and not receiver.pending:
             capi.link_drained(self._link)
             self._credit_seen = capi.link_credit(self._link)
 
@@ -363,8 +363,8 @@ class Egress:
     def _echo_when_durable(self, deliveries: list[capi.DeliveryPtr], state: int) -> None:
         """Settle with the receiver's own outcome once the commit that holds it is durable."""
 
-        def durable(_: LogFailure | None) -> None:
-            if self._gone:
+        def durable(failure: LogFailure | None) -> None:
+            if self._gone or failure is not None:
                 return
             update, settle = capi.delivery_update, capi.delivery_settle
             for delivery in deliveries:

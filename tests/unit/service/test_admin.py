@@ -320,6 +320,18 @@ async def test_a_message_that_is_durable_and_not_routed_yet_reaches_a_new_subscr
     assert seqs == [1, 2]
 
 
+async def test_a_start_ahead_of_the_routing_loses_nothing_over_a_crash(rig):
+    await rig.publish(0)
+    routed = []
+    offer, rig.core.committer.on_batches = rig.core.committer.on_batches, routed.append
+    await rig.publish(1)
+    subscription = await rig.create(start_from_ms=rig.clock.now_ms() + 1)
+    offer(routed[0])
+    assert rig.read(subscription).pull() == [2]
+    await rig.crash()
+    assert await rig.read(rig.again(subscription)).read_all() == [2]
+
+
 async def test_topics_of_two_tenants_share_nothing(rig):
     mine, yours = await rig.create(), await rig.create(principal=OTHER)
     mine_reader, your_reader = rig.read(mine), rig.read(yours)

@@ -81,6 +81,16 @@ async def test_a_client_that_was_attached_at_the_crash_was_active_then(start, at
     await check_crash(rig, subscription, rig.clock.ticks_ms())
 
 
+async def test_a_client_that_reads_nothing_of_its_backlog_is_active_all_the_same(start):
+    rig = await start(ready_max=100)
+    subscription = await rig.create()
+    for _ in range(3):
+        await rig.publish(*range(100))
+    rig.read(subscription)
+    await rig.clock.advance(10 * MINUTE_MS + 59_000)
+    await check_crash(rig, subscription, rig.clock.ticks_ms())
+
+
 async def test_matches_of_an_unread_subscription_count_up_to_the_crash(rig):
     subscription = await rig.create()
     for _ in range(30):
