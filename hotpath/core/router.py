@@ -8,7 +8,6 @@ from hotpath.model.message import Batch
 from hotpath.wire.properties import Puller
 from qel import FilterIndex
 
-
 #: Up to so many filters it is quicker to ask each of them than the index.
 SCAN_MAX: Final = 16
 
