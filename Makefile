@@ -16,7 +16,7 @@ WORKERS ?= 2
 NODE_TESTS := tests/interop/node
 PYTEST := timeout --kill-after=15 $(TEST_SECONDS) $(BIN)/python -m pytest
 
-.PHONY: crash help install run demo test test-unit test-contract test-property test-interop test-fault \
+.PHONY: crash interop help install run demo test test-unit test-contract test-property test-interop test-fault \
 	cov fmt lint types arch check audit bench clean ci node
 
 help: ## show this help
@@ -87,6 +87,10 @@ test-property: $(VENV)/.workshop ## laws that hold for any input
 
 test-interop: $(VENV)/.workshop node ## AMQP clients of other projects against the running service
 	@$(PYTEST) tests/interop $(ARGS)
+
+interop: $(VENV)/.workshop node ## every scenario with every client; writes docs/interop.md
+	@PYTHON=$(abspath $(BIN))/python bash tests/interop/install
+	@HOTPATH_INTEROP=full $(PYTEST) tests/interop/test_matrix.py -p no:randomly $(ARGS)
 
 test-fault: $(VENV)/.workshop ## kill -9, full disks, cut connections
 	@$(PYTEST) tests/fault $(ARGS)

@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.index", description=__doc__)
     add = parser.add_argument
     add("--workloads", default=",".join(MAKERS), metavar="NAME,…",
-        help=f"{', '.join(MAKERS)} (all); empty: none")  # fmt: skip
+        help=f"{', '.join(MAKERS).replace('%', '%%')} (all); empty: none")  # fmt: skip
     add("--sizes", type=_sizes, default=SIZES, metavar="N,N", help="numbers of filters")
     add("--adversarial", type=int, default=0, metavar="N", help="also sets of N dear filters")
     add("--rounds", type=int, default=5, help="rounds of which the median is taken (5)")

@@ -6,7 +6,7 @@ from tests.interop.scenarios import IMPLEMENTATIONS, SCENARIOS
 
 _OPENING = """# Interoperability
 
-Written by `make interop`: each scenario was run by each client, as it comes from its project, against
+Written by a full run of `tests/interop`: each scenario was run by each client, as it comes from its project, against
 the running service on real sockets. [clients.md](clients.md) says how to connect each of them.
 
 ✓ passed · ✗ failed · – the client itself has no means for it (see below) · · no test of it
