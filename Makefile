@@ -16,7 +16,7 @@ WORKERS ?= 2
 NODE_TESTS := tests/interop/node
 PYTEST := timeout --kill-after=15 $(TEST_SECONDS) $(BIN)/python -m pytest
 
-.PHONY: crash interop help install run demo test test-unit test-contract test-property test-interop test-fault \
+.PHONY: crash fuzz-index interop help install run demo test test-unit test-contract test-property test-interop test-fault \
 	cov fmt lint types arch check audit bench clean ci node
 
 help: ## show this help
@@ -97,6 +97,11 @@ test-fault: $(VENV)/.workshop ## kill -9, full disks, cut connections
 
 crash: $(VENV)/.workshop ## kill -9 at POINTS (1000) named and random points, checked by an independent model
 	@$(BIN)/python -m tests.fault.crash --points $(or $(POINTS),1000) $(ARGS)
+
+fuzz-index: $(VENV)/.workshop ## a million filter-message pairs: the filter index against the scan (SEED=1)
+	@QEL_INDEX_PAIRS=1000000 QEL_INDEX_SEED=$(or $(SEED),1) timeout --kill-after=15 3600 \
+		$(BIN)/python -m pytest -q -s --timeout=3600 -p no:randomly \
+		tests/property/test_qel_index.py -k many_pairs
 
 cov: $(VENV)/.workshop node ## all tests, with branch coverage (htmlcov/index.html)
 	@$(PYTEST) --cov=hotpath --cov=qel --cov-branch --cov-report=term:skip-covered \

@@ -66,13 +66,21 @@ class Core:
 
     async def open(self) -> None:
         """Open the log and bring everything back. Raises LogFailure."""
-        settings, clock = self.settings, self.clock
         recovered = await self.log.open()
         for damage in recovered.damage:
             _log.error("log damaged", extra={"what": damage})
             self.metrics.log_damage.inc()
         await self.keys.open()
-        self.liveness = Liveness(clock, base_ms=recovered.alive_ms)
+        self._compose(base_ms=recovered.alive_ms)
+        await self.admin.resume(recovered)
+        self.scheduling.resume(recovered.scheduled)
+        self.upkeep.start()
+        self._recounting = asyncio.ensure_future(recount(self.topics, self.liveness))
+
+    def _compose(self, *, base_ms: int | None) -> None:
+        """Make the parts of the service; service time goes on from `base_ms`."""
+        settings, clock = self.settings, self.clock
+        self.liveness = Liveness(clock, base_ms=base_ms)
         self.topics = Topics(self.log, tail_bytes_max=settings.tail_bytes_max)
         self.committer = Committer(self.log, self.topics, clock, self.metrics)
         self.committer.service_ms = self.liveness.service_ms
@@ -134,10 +142,6 @@ class Core:
             retention_ms=int(settings.retention_hours * 3_600_000),
             retention_bytes=settings.retention_bytes,
         )
-        await self.admin.resume(recovered)
-        self.scheduling.resume(recovered.scheduled)
-        self.upkeep.start()
-        self._recounting = asyncio.ensure_future(recount(self.topics, self.liveness))
 
     def _lock_table(self, dead: bool) -> LockTable:
         """A table for a feed; serials start at random so that lock tokens outlive no restart."""
