@@ -13,8 +13,11 @@ ARGS ?=
 TEST_SECONDS ?= 1200
 # Test files at a time; 0 runs all in one process.
 WORKERS ?= 2
+# Of the order of tests and of what they draw at random; TEST_SEED=default takes another each run.
+TEST_SEED ?= 20261121
 NODE_TESTS := tests/interop/node
-PYTEST := timeout --kill-after=15 $(TEST_SECONDS) $(BIN)/python -m pytest
+PYTEST := timeout --kill-after=15 $(TEST_SECONDS) $(BIN)/python -m pytest \
+	--randomly-seed=$(TEST_SEED)
 
 .PHONY: crash fuzz-index interop help install run demo test test-unit test-contract test-property test-interop test-fault \
 	cov fmt lint types arch check audit bench clean ci node

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "backup": ("hotpath.cli.backup", "Copy a data directory, also while it is in use."),
     "simulate": ("hotpath.cli.simulate", "Publish what a plant would."),
     "demo": ("hotpath.cli.demo", "Show the whole way of a message, live."),
+    "health": ("hotpath.cli.health", "Ask whether a service is alive, or ready."),
     "config": ("hotpath.cli.config", "Show the effective settings and where they come from."),
     "reaper": ("hotpath.cli.reaper", "Delete idle subscriptions of a service run with --no-reap."),
 }

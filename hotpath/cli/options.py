@@ -81,7 +81,7 @@ def target_options(command: _CommandT) -> _CommandT:
         target = Target(
             url=url or find_url(data_dir),
             token=_constant(token) if token else minting(data_dir, tenant),
-            tls=_tls(ca_file),
+            tls=client_tls(ca_file),
         )
         return command(*args, target=target, **values)
 
@@ -163,7 +163,8 @@ def _constant(token: str) -> TokenSource:
     return lambda: token
 
 
-def _tls(ca_file: Path | None) -> ssl.SSLContext | None:
+def client_tls(ca_file: Path | None) -> ssl.SSLContext | None:
+    """Whom to trust for TLS, None for the usual authorities. Raises click.BadParameter."""
     if ca_file is None:
         return None
     try:
