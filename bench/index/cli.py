@@ -15,6 +15,7 @@ from bench.index.measure import Cost, measure
 from bench.index.plot import draw
 from bench.index.workloads import MAKERS, Workload, workloads
 from bench.report import Row, render
+from hotpath.app import tune_interpreter
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
@@ -84,6 +85,7 @@ def table(costs: Sequence[Cost]) -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
+    tune_interpreter()
     about = report.environment(Path(tempfile.gettempdir()))
     costs = []
     for workload in _chosen(options):

@@ -47,33 +47,44 @@ def _plant_message(rng: Random, number: int) -> Message:
     }
 
 
-def _plant_filter(rng: Random, objects: int) -> str:
+_PLANT_MIX = "QQQQQVVLTI" + "QQQQQVLRTI"
+"""What each filter of twenty asks of an object: a quality, a variable, a limit, a range, a time;
+I is a variable of some objects. Both halves match as often, so that ten filters match as often
+as a hundred thousand."""
+
+_PLANT_QUALITIES = (64, 192, 64, 192, 192)
+_PLANT_SHARE = 5
+"""Filters an object."""
+
+
+def _plant_filter(rng: Random, number: int, objects: int) -> str:
     """One of what people ask for: an object, some objects, one variable, a limit, a time."""
     mine = f"objectId = '{object_id(rng.randrange(objects))}'"
     variable = rng.choice(VARIABLES)
     limit = round(rng.uniform(0, 100), 2)
-    kind = rng.random()
-    if kind < 0.35:
-        return f"{mine} AND quality >= {rng.choice((64, 192))}"
-    if kind < 0.55:
+    kind = _PLANT_MIX[number % len(_PLANT_MIX)]
+    if kind == "Q":
+        return f"{mine} AND quality >= {_PLANT_QUALITIES[number % len(_PLANT_QUALITIES)]}"
+    if kind == "V":
         return f"{mine} AND variable = '{variable}'"
-    if kind < 0.75:
+    if kind == "L":
         return f"{mine} AND variable = '{variable}' AND value > {limit}"
-    if kind < 0.85:
-        day = rng.randrange(1, 28)
+    if kind == "T":
+        day = 1 + (number + 6) % 28
         return f"{mine} AND timestamp >= '2026-03-{day:02}T00:00:00Z' AND quality != 0"
-    if kind < 0.95:
-        some = ", ".join(f"'{object_id(rng.randrange(objects))}'" for _ in range(3))
-        return f"objectId IN [{some}] AND variable = '{variable}' AND value != null"
+    if kind == "I":
+        some = rng.sample(range(objects), min(3, objects))
+        listed = ", ".join(f"'{object_id(one)}'" for one in some)
+        return f"objectId IN [{listed}] AND variable = '{variable}' AND value != null"
     low = round(rng.uniform(0, 99), 3)
     return f"{mine} AND value >= {low} AND value < {low + 1:.3f}"
 
 
 def make_plant(size: int, messages: int, seed: int) -> Workload:
-    """Selective filters: a message matches two or three of them at every size."""
+    """Selective filters: a message matches two or three of them, as many at every size."""
     rng = random.Random(seed)
-    objects = max(1, round(size / 5.5))
-    filters = tuple(_plant_filter(rng, objects) for _ in range(size))
+    objects = max(1, size // _PLANT_SHARE)
+    filters = tuple(_plant_filter(rng, number, objects) for number in range(size))
     return Workload(
         "plant",
         "variables",

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Final
 
+from hotpath.core.keeping import KEEPING
 from hotpath.core.subscription import Subscription
 from hotpath.model.message import Batch
 from hotpath.wire.properties import Puller
 from qel import FilterIndex
 
 #: Up to so many filters it is quicker to ask each of them than the index.
-SCAN_MAX: Final = 16
+SCAN_MAX: Final = 8
 
 
 class Router:
@@ -28,6 +29,8 @@ class Router:
 
     def add(self, subscription: Subscription) -> None:
         """Let `subscription` take part from the next batch on."""
+        if subscription not in self._subscriptions:
+            KEEPING.count_added()
         self._index.add(subscription, subscription.filter)
         self._subscriptions[subscription] = None
 
@@ -36,6 +39,7 @@ class Router:
         if subscription in self._subscriptions:
             del self._subscriptions[subscription]
             self._index.remove(subscription)
+            KEEPING.count_removed()
 
     def route(self, batch: Batch) -> dict[Subscription, list[int]]:
         """The subscriptions that match messages of `batch`, each with their sequence numbers."""
@@ -44,9 +48,10 @@ class Router:
         if len(self._subscriptions) <= SCAN_MAX:
             return self._ask_each(batch, batch.payloads)
         hits: dict[Subscription, list[int]] = {}
-        pull, match = self._current_puller().pull, self._index.match
-        for seq, payload in enumerate(batch.payloads, batch.first_seq):
-            for subscription in match(pull(payload)):
+        match = self._index.match
+        pulled = self._current_puller().pull_all(batch.payloads)
+        for seq, found in enumerate(pulled, batch.first_seq):
+            for subscription in match(found):
                 seqs = hits.get(subscription)
                 if seqs is None:
                     hits[subscription] = [seq]
@@ -57,13 +62,17 @@ class Router:
     def _ask_each(self, batch: Batch, payloads: Sequence[bytes]) -> dict[Subscription, list[int]]:
         """As `route`, one filter after the other."""
         hits: dict[Subscription, list[int]] = {}
-        pulled = list(map(self._current_puller().pull, payloads))
+        pulled = self._current_puller().pull_all(payloads)
         for subscription in self._subscriptions:
             matches = subscription.filter.matches
             seqs = [seq for seq, found in enumerate(pulled, batch.first_seq) if matches(found)]
             if seqs:
                 hits[subscription] = seqs
         return hits
+
+    def matching(self, subscription: Subscription, batch: Batch) -> Sequence[int]:
+        """As `matching` below, for one subscription of this topic."""
+        return matching(subscription, batch, Puller(subscription.filter.properties))
 
     def _current_puller(self) -> Puller:
         """A puller for exactly the properties that some filter names."""
@@ -78,7 +87,5 @@ def matching(subscription: Subscription, batch: Batch, puller: Puller) -> Sequen
     """Sequence numbers of the messages of `batch` that one subscription's filter lets through."""
     if batch.payloads is None:
         return ()
-    matches, pull = subscription.filter.matches, puller.pull
-    return [
-        seq for seq, payload in enumerate(batch.payloads, batch.first_seq) if matches(pull(payload))
-    ]
+    matches, pulled = subscription.filter.matches, puller.pull_all(batch.payloads)
+    return [seq for seq, found in enumerate(pulled, batch.first_seq) if matches(found)]

@@ -226,7 +226,7 @@ _EXACT: dict[Test, Family] = {
 _OR_NAN: dict[Test, Family] = {
     test: _SIDES[_OPPOSITES[sign]] for sign, test in _NOT_IN_ORDER.items()
 }
-_ANY_KIND: dict[Test, tuple[type, ...]] = {
+ANY_KINDS: dict[Test, tuple[type, ...]] = {
     _TEXT_SIGNS[Operator.NE]: (str,),
     text_not_in: (str,),
     starts_not: (str,),
@@ -237,6 +237,7 @@ _ANY_KIND: dict[Test, tuple[type, ...]] = {
     _MOMENT_IS_NOT: (DateTime,),
     moment_not_in: (DateTime,),
 }
+"""Tests that many values pass, but only of some kinds."""
 
 
 def pin(atom: Atom) -> Pin:
@@ -258,7 +259,7 @@ def pin(atom: Atom) -> Pin:
     if test in _OR_NAN:
         beyond = Post(slot, NUMBER, _OR_NAN[test], constant)
         return Pin((beyond, Post(slot, NUMBER, Family.NAN, None)), is_exact=True)
-    return any_kind(slot, _ANY_KIND[test]) if test in _ANY_KIND else NOWHERE
+    return any_kind(slot, ANY_KINDS[test]) if test in ANY_KINDS else NOWHERE
 
 
 def any_kind(slot: int, kinds: Iterable[type]) -> Pin:

@@ -12,26 +12,26 @@ its bucket is split. Nothing is ever rebuilt; an empty bucket goes, with the tab
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from itertools import chain
 from types import NoneType
-from typing import NamedTuple, TypeAlias, cast
+from typing import TypeAlias, cast
 
-from qel.index.atoms import (
-    NUMBER,
-    SIDES,
-    Atom,
-    Atoms,
-    Family,
-    Post,
-    Test,
-    is_not_same,
-    kind_of,
-    pin,
+from qel.index.atoms import NUMBER, Atoms, Family, Post
+from qel.index.clauses import (
+    ALWAYS,
+    Clause,
+    Members,
+    Row,
+    atoms_of,
+    make_row,
+    renew_row,
+    row_keys,
 )
-from qel.index.bounds import Interval, is_empty
-from qel.index.columns import TURN
-from qel.index.formula import Shared, alternatives_of, shared_holds
-from qel.index.tables import BoundTable, EqualTable, Table, make_table
+from qel.index.columns import TURN, Columns
+from qel.index.planning import Plan, Seen, choose
+from qel.index.tables import BoundTable, EqualTable, Found, Table, make_table
+from qel.index.taking import Values
 
 SPLIT = 12
 """Clauses that a bucket asks one by one."""
@@ -42,123 +42,76 @@ DEPTH_MAX = 24
 PLACES_MAX = 64
 """Places of one filter beyond which its clauses are not spread further when a bucket splits."""
 
-CHOICES_MAX = 16
-"""An atom with more places than this is a second choice."""
-
-_RANKS = {
-    Family.EQUAL: 0,
-    Family.ELEMENT: 0,
-    Family.PREFIX: 1,
-    Family.SUFFIX: 1,
-    Family.HAS: 1,
-    Family.BETWEEN: 2,
-    Family.PRESENT: 3,
-    Family.NAN: 3,
-    Family.ABOVE: 4,
-    Family.FROM: 4,
-    Family.BELOW: 4,
-    Family.UP_TO: 4,
-    Family.ANY: 5,
-}
-"""How selective a family is. What at most one bucket answers comes before what many do, and
-what many do is then found in the buckets behind it."""
-
 _ONE_SIDED = frozenset((Family.ABOVE, Family.FROM, Family.BELOW, Family.UP_TO))
 
 _KNOWN_KINDS = (object, NoneType)
 """Kinds that ask no more of a value than whether it is there."""
 
-_NOTHING = object()
-_ALWAYS: Atom = (is_not_same, TURN, _NOTHING)
-"""Stands in a row for an AND of nothing."""
+Find: TypeAlias = Callable[[object, Found], "Iterable[Bucket]"]
+LookUp: TypeAlias = Callable[[object], "Bucket | None"]
 
 
-class Clause:
-    """A formula, or one way to make it true, where it waits.
-
-    Attributes:
-        home: the bucket it waits in, or the clauses that wait in its place.
-        members: whose formula it is; those are a clause themselves, the formula as a whole.
-    """
-
-    __slots__ = ("home", "members")
-
-    home: Bucket | tuple[Clause, ...]
-    members: Members
-
-    def __init__(self, members: Members) -> None:
-        self.home = ()
-        self.members = members
-
-
-class Members(Clause):
-    """The keys of all filters that say the same.
-
-    Attributes:
-        atoms: the formula; None if nothing makes it true.
-        key: the key of one of them.
-        others: the keys of all others; None if there are none.
-        places: how many buckets it waits in.
-    """
-
-    __slots__ = ("atoms", "key", "others", "places")
-
-    def __init__(self, atoms: Atoms | None, key: Hashable) -> None:
-        self.home = ()
-        self.members = self
-        self.atoms = atoms
-        self.key = key
-        self.others: set[Hashable] | None = None
-        self.places = 0
-
-
-Row: TypeAlias = tuple[Test, int, object, Atoms, Clause]
-"""A clause as it is asked: the first atom, taken apart, then those still to be asked."""
-
-
-class Plan(NamedTuple):
-    """Where a clause could wait, and how good that is: less is better."""
-
-    rank: int
-    load: int
-    spread: int
-    steps: tuple[tuple[Post, Atoms], ...]
+def _no_bucket(_: object) -> None:
+    return None
 
 
 class KindTables:
-    """The tables of a bucket for one property and one kind of value, by family."""
+    """The tables of a bucket for one property and one kind of value, by family.
 
-    __slots__ = ("bucket", "equal", "kind", "others", "slot")
+    Attributes:
+        look_up: gives the bucket of a value in the table for equality.
+        finds: what else finds buckets for a value: one function of each other table.
+        size: how many clauses wait behind.
+    """
 
-    def __init__(self, bucket: Bucket, slot: int, kind: type) -> None:
+    __slots__ = (
+        "_others",
+        "bucket",
+        "columns",
+        "equal",
+        "finds",
+        "kind",
+        "look_up",
+        "size",
+        "slot",
+    )
+
+    def __init__(self, bucket: Bucket, post: Post, columns: Columns) -> None:
         self.bucket = bucket
-        self.slot = slot
-        self.kind = kind
+        self.columns = columns
+        self.slot = post.slot
+        self.kind = post.kind
+        self.size = 0
         self.equal: EqualTable[Bucket] = EqualTable()
-        self.others: dict[Family, Table[Bucket]] = {}
+        # A list has no hash; nothing is looked up by being equal to one.
+        self.look_up: LookUp = _no_bucket if post.kind is list else self.equal.get
+        self.finds: tuple[Find, ...] = ()
+        self._others: dict[Family, Table[Bucket]] = {}
 
     def table(self, family: Family) -> Table[Bucket] | None:
         """Give the table of a family."""
-        return self.equal if family is Family.EQUAL else self.others.get(family)
+        return self.equal if family is Family.EQUAL else self._others.get(family)
 
     def enter(self, post: Post) -> Bucket:
         """Give the bucket of a place; make it if there is none."""
         table = self.table(post.family)
         if table is None:
-            table = self.others[post.family] = make_table(post.family, self.kind)
+            table = self._others[post.family] = make_table(post.family, self.kind)
+            self.finds = (*self.finds, table.find)
         bucket = table.get(post.key)
         if bucket is None:
-            bucket = Bucket(self, post)
+            bucket = Bucket(self.columns, self, post)
             table.put(post.key, bucket)
         return bucket
 
     def leave(self, family: Family, key: object) -> None:
         """Forget the bucket of a place; the last one takes all of this with it."""
-        table = self.equal if family is Family.EQUAL else self.others[family]
+        table = self.equal if family is Family.EQUAL else self._others[family]
         table.drop(key)
         if not table and family is not Family.EQUAL:
-            del self.others[family]
-        if not self.equal and not self.others:
+            del self._others[family]
+            self.finds = tuple([other.find for other in self._others.values()])
+        if not self.equal and not self._others:
             self.bucket.drop_tables(self)
 
 
@@ -173,10 +126,13 @@ class Bucket:
     """
 
     __slots__ = (
-        "_family", "_key", "_tables", "_waiting", "known", "probes", "rows", "size",
+        "_columns", "_family", "_key", "_seen", "_tables", "_waiting", "known", "probes", "rows",
+        "size",
     )  # fmt: skip
 
-    def __init__(self, tables: KindTables | None = None, post: Post | None = None) -> None:
+    def __init__(
+        self, columns: Columns, tables: KindTables | None = None, post: Post | None = None
+    ) -> None:
         self.rows: Collection[Row] = ()
         self.probes: dict[int, dict[type, KindTables]] | None = None
         self.known: dict[int, list[KindTables | None]] | None = None
@@ -185,23 +141,38 @@ class Bucket:
         self._family = Family.ANY if post is None else post.family
         self._key = None if post is None else post.key
         self._waiting: dict[Clause, Row] | None = None
+        self._seen: Seen | None = None
+        self._columns = columns
 
     def unconditional_keys(self) -> Iterable[Hashable] | None:
         """Give all keys behind this bucket if nothing more is asked of a message."""
         if self.probes is not None or self.known is not None:
             return None
-        keys: list[Hashable] = []
-        for _, _, const, _, clause in self.rows:
-            if const is not _NOTHING:
-                return None
-            keys.append(clause.members.key)
-            keys.extend(clause.members.others or ())
-        return keys
+        if any(atoms_of(row) for row in self.rows):
+            return None
+        return chain.from_iterable(map(row_keys, self.rows))
 
-    def touch(self) -> None:
+    def behind_known(self, values: Values, found: Found) -> Iterator[Bucket]:
+        """Find the buckets of all that is asked of a value's being null or not."""
+        for slot, pair in (self.known or {}).items():
+            tables = pair[values[slot] is None]
+            if tables is not None:
+                yield from tables.equal.values()
+                for find in tables.finds:
+                    yield from find(None, found)
+
+    def renew(self, clause: Clause) -> None:
+        """Report the keys of a clause that waits here as they are now."""
+        if self._waiting is None:
+            self.rows = tuple([renew_row(row) if row[-1] is clause else row for row in self.rows])
+        else:
+            self._waiting[clause] = renew_row(self._waiting[clause])
+        self._touch()
+
+    def _touch(self) -> None:
         """Say that the keys of this bucket, or what they ask, have changed."""
         if self._family in _ONE_SIDED:
-            table = cast("KindTables", self._tables).others[self._family]
+            table = cast("KindTables", self._tables).table(self._family)
             cast("BoundTable[Bucket]", table).touch(self._key)
 
     # --- growing
@@ -213,7 +184,7 @@ class Bucket:
             if len(self.rows) > SPLIT:
                 self._split()
             return
-        plan = self._plan(rest) if rest and self._depth() < DEPTH_MAX else None
+        plan = choose(rest, self) if rest and self._depth() < DEPTH_MAX else None
         if plan is None or not self._can_spread(clause.members, plan):
             self._settle(clause, rest)
         elif len(plan.steps) == 1:
@@ -223,7 +194,10 @@ class Bucket:
             self._spread(clause, plan)
 
     def _settle(self, clause: Clause, rest: Atoms) -> None:
-        row = (*(rest[0] if rest else _ALWAYS), rest[1:], clause)
+        first, others = (rest[0], rest[1:]) if rest else (ALWAYS, rest)
+        if others and others[-1][1] != TURN:
+            others = self._columns.twin(others)
+        row = make_row(clause, first, others)
         if self._waiting is None:
             self.rows = (*self.rows, row)
         else:
@@ -231,7 +205,7 @@ class Bucket:
         clause.home = self
         clause.members.places += 1
         self._count(1)
-        self.touch()
+        self._touch()
 
     def _can_spread(self, members: Members, plan: Plan) -> bool:
         """Tell whether a filter may take so many places: its first time it always may."""
@@ -250,15 +224,17 @@ class Bucket:
         self._waiting = {}
         self.rows = self._waiting.values()
         self._count(-len(rows))
-        for *first, rest, clause in rows:
-            atom = cast("Atom", tuple(first))
+        self._seen = Seen(map(atoms_of, rows))
+        for row in rows:
+            clause = row[-1]
             clause.members.places -= 1
-            self.add(clause, rest if atom == _ALWAYS else (atom, *rest))
+            self.add(clause, atoms_of(row))
+        self._seen = None
 
     def _enter(self, post: Post) -> Bucket:
         tables = self._find_tables(post)
         if tables is None:
-            tables = KindTables(self, post.slot, post.kind)
+            tables = KindTables(self, post, self._columns)
             if post.kind in _KNOWN_KINDS:
                 self.known = {} if self.known is None else self.known
                 pair = self.known.setdefault(post.slot, [None, None])
@@ -288,7 +264,7 @@ class Bucket:
             del self._waiting[clause]
         clause.members.places -= 1
         self._count(-1)
-        self.touch()
+        self._touch()
         self.leave_if_empty()
 
     def leave_if_empty(self) -> None:
@@ -318,82 +294,25 @@ class Bucket:
 
     # --- where to wait
 
-    def _plan(self, rest: Atoms) -> Plan | None:
-        """Find the best place behind this bucket for a clause; None if nothing pins it."""
-        best: Plan | None = None
-        for at in range(len(rest)):
-            plan = self._plan_atom(rest, at)
-            if plan is not None and (best is None or plan[:3] < best[:3]):
-                best = plan
-        if len(rest) > 1 and (best is None or best.rank >= _RANKS[Family.BETWEEN]):
-            for plan in self._plan_intervals(rest):
-                if best is None or plan[:3] < best[:3]:
-                    best = plan
-        return best
-
-    def _plan_atom(self, rest: Atoms, at: int) -> Plan | None:
-        others = rest[:at] + rest[at + 1 :]
-        alternatives = alternatives_of(rest[at])
-        if alternatives:
-            return self._plan_alternatives(alternatives, others)
-        test, _, const = rest[at]
-        found = cast("Shared", const).pin if test is shared_holds else pin(rest[at])
-        if not found.posts:
-            return None
-        left = others if found.is_exact else rest
-        family = found.posts[0].family
-        if family is Family.ANY and self._is_behind_any(found.posts[0].slot):
-            return None
-        return self._weigh(_RANKS[family], [(post, left) for post in found.posts])
-
-    def _plan_alternatives(self, alternatives: tuple[Atoms, ...], others: Atoms) -> Plan | None:
-        plans = [self._plan(alternative) for alternative in alternatives]
-        if not all(plans):
-            return None
-        good = cast("list[Plan]", plans)
-        return Plan(
-            max(plan.rank for plan in good),
-            sum(plan.load + 1 for plan in good),
-            0,
-            tuple([(post, left + others) for plan in good for post, left in plan.steps]),
-        )
-
-    def _plan_intervals(self, rest: Atoms) -> Iterable[Plan]:
-        """Join bounds on the same property to intervals."""
-        sides: dict[tuple[int, type], list[int]] = {}
-        for at, (test, slot, const) in enumerate(rest):
-            if test in SIDES:
-                sides.setdefault((slot, kind_of(const)), []).append(at)
-        for (slot, kind), places in sides.items():
-            interval = _join_bounds([rest[at] for at in places])
-            if interval is not None:
-                left = tuple([atom for at, atom in enumerate(rest) if at not in places])
-                post = Post(slot, kind, Family.BETWEEN, interval)
-                steps = [] if is_empty(interval) else [(post, left)]
-                yield self._weigh(_RANKS[Family.BETWEEN], steps)
-
-    def _weigh(self, rank: int, steps: list[tuple[Post, Atoms]]) -> Plan:
-        if len(steps) == 1:
-            table = self._table(steps[0][0])
-            if table is None:
-                return Plan(rank, 0, 0, tuple(steps))
-            # Of many that hold at once, first those that fewer places tell apart: behind them,
-            # the others can be told apart and nothing remains to be asked.
-            spread = len(table) if rank == _RANKS[Family.ABOVE] else -len(table)
-            return Plan(rank, table.load(steps[0][0].key), spread, tuple(steps))
-        load = spread = 0
-        for post, _ in steps:
-            table = self._table(post)
-            if table is not None:
-                load += table.load(post.key)
-                spread -= len(table)
-        if len(steps) > CHOICES_MAX:
-            rank = max(rank, _RANKS[Family.BETWEEN])
-        return Plan(rank, load + len(steps) - 1, spread, tuple(steps))
-
-    def _table(self, post: Post) -> Table[Bucket] | None:
+    def share(self, post: Post) -> float:
+        """Estimate how often a message that reaches the bucket reaches a place behind it."""
         tables = self._find_tables(post)
-        return None if tables is None else tables.table(post.family)
+        load, total = (0, 0) if self._seen is None else self._seen.count(post)
+        if tables is not None:
+            table = tables.table(post.family)
+            load += 0 if table is None else table.load(post.key)
+            total += tables.size
+        return (load + 1) / (total + 1)
+
+    def bounds(self, post: Post) -> tuple[int, int]:
+        """Tell how many bounds a message was beyond lately, and how many there are."""
+        tables = self._find_tables(post)
+        table = None if tables is None else tables.table(post.family)
+        return (0, 0) if table is None else (table.load(post.key), len(table))
+
+    def is_behind_any(self, slot: int) -> bool:
+        """Tell whether being of some kind has led here already."""
+        return any(family is Family.ANY and tables.slot == slot for tables, family in self.path())
 
     def path(self) -> Iterator[tuple[KindTables, Family]]:
         """Yield where this bucket is kept, then where that is, up to the first."""
@@ -404,54 +323,8 @@ class Bucket:
     def _depth(self) -> int:
         return sum(1 for _ in self.path())
 
-    def _is_behind_any(self, slot: int) -> bool:
-        """Tell whether being of some kind has led here already."""
-        return any(family is Family.ANY and tables.slot == slot for tables, family in self.path())
-
     def _count(self, change: int) -> None:
         self.size += change
         for tables, _ in self.path():
+            tables.size += change
             tables.bucket.size += change
-
-
-def remove_members(members: Members) -> None:
-    """Take a formula out of the tree for good."""
-    remove_clause(members)
-    del members.members  # it holds itself, and would never be freed
-
-
-def touch_clause(clause: Clause) -> None:
-    """Say that the keys of a formula have changed, wherever it waits."""
-    if isinstance(clause.home, Bucket):
-        clause.home.touch()
-        return
-    for part in clause.home:
-        touch_clause(part)
-
-
-def remove_clause(clause: Clause) -> None:
-    """Take a clause out of wherever it waits."""
-    home, clause.home = clause.home, ()
-    if isinstance(home, Bucket):
-        home.discard(clause)
-        return
-    for part in home:
-        remove_clause(part)
-
-
-def _join_bounds(atoms: list[Atom]) -> Interval | None:
-    """Join bounds to one interval; None if they are all on one side."""
-    lows = [
-        (const, SIDES[test] is Family.ABOVE)
-        for test, _, const in atoms
-        if SIDES[test] in (Family.ABOVE, Family.FROM)
-    ]
-    highs = [
-        (const, SIDES[test] is Family.UP_TO)
-        for test, _, const in atoms
-        if SIDES[test] in (Family.BELOW, Family.UP_TO)
-    ]
-    if not lows or not highs:
-        return None
-    # The largest lower bound, open if two are equal; the smallest upper, open if two are equal.
-    return *max(lows), *min(highs)

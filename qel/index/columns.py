@@ -8,31 +8,24 @@ a property compared with another.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TypeAlias
+from typing import TypeVar, cast
 
-from qel.datetimes import DateTime, parse_datetime
 from qel.index.atoms import View
-from qel.values import Message, child, fetch, normalise
+from qel.index.taking import TYPES, Column, Path, Take, Values, descend, make_take, show
+from qel.values import Message, fetch
 
-Values: TypeAlias = list[object]
-Path: TypeAlias = tuple[str, ...]
+T = TypeVar("T")
 
 TURN = 0
 """The slot of the turn."""
 
-_TYPES: dict[View, frozenset[type]] = {
-    View.PLAIN: frozenset((str, int, float, bool, type(None), DateTime, list, dict)),
-    View.NUMBER: frozenset((int, float)),
-    View.MOMENT: frozenset((DateTime,)),
-}
-"""Types of values that a slot shows as they are."""
-
 _NAN = float("nan")
-_TEXT_CACHED_MAX = 48
 
 _WIDE = 16
 """With fewer slots it is not worth while to look which of them a message has."""
+
+_TWINS_MAX = 4096
+"""So many tuples are remembered, that equal ones be one."""
 
 
 class Turn:
@@ -65,20 +58,26 @@ class Turn:
 
 
 class Columns:
-    """The slots, counted by how many filters use them."""
+    """The slots, counted by how many filters use them.
+
+    Attributes:
+        values: takes the values of all slots from a message. Never raises.
+        is_wide: whether there may be far more slots than a message has properties.
+    """
 
     def __init__(self) -> None:
-        self._slots: dict[tuple[Path, View], int] = {}
-        self._columns: list[tuple[Path, View] | None] = [None]
+        self.values: Take = self._take_first
+        self.is_wide = False
+        self._slots: dict[Column, int] = {}
+        self._columns: list[Column | None] = [None]
         self._users: list[int] = [0]
-        # For a free slot, and for that of the turn, the empty name is asked for in vain.
-        self._roots: list[str] = [""]
         self._nested: dict[int, Path] = {}
         self._views: dict[int, frozenset[type]] = {}
         self._empty: Values = [None]
         self._by_root: dict[str, dict[int, None]] = {}
         self._free: list[int] = []
         self._new: list[int] = []
+        self._twins: dict[object, object] = {}
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -92,24 +91,28 @@ class Columns:
             self._free.append(len(self._columns))
             self._columns.append(None)
             self._users.append(0)
-            self._roots.append("")
             self._empty.append(None)
         slot = self._free.pop()
         self._slots[path, view] = slot
         self._columns[slot] = path, view
-        self._roots[slot] = path[0]
         if len(path) > 1:
             self._nested[slot] = path[1:]
-        self._views[slot] = _TYPES[view]
+        self._views[slot] = TYPES[view]
         self._empty[slot] = None if view is View.PLAIN else _NAN
         self._by_root.setdefault(path[0], {})[slot] = None
         self._new.append(slot)
+        self._change()
         return slot
 
-    @property
-    def is_wide(self) -> bool:
-        """Whether there may be far more slots than a message has properties."""
-        return len(self._columns) > _WIDE
+    def twin(self, made: T) -> T:
+        """Give a tuple that says the same about slots as one made now: if possible, an old one.
+
+        Filters have few different parts that are not their own. One object for all of them
+        takes less memory, and what is in use all the time stays in the processor's cache.
+        """
+        if len(self._twins) >= _TWINS_MAX:
+            self._twins.clear()
+        return cast("T", self._twins.setdefault(made, made))
 
     def keep(self, slot: int) -> None:
         """Count one more user of a slot."""
@@ -131,23 +134,34 @@ class Columns:
             del self._slots[column], self._views[slot]
             self._nested.pop(slot, None)
             self._columns[slot] = None
-            root, self._roots[slot], self._empty[slot] = self._roots[slot], "", None
+            self._empty[slot] = None
+            root = column[0][0]
             del self._by_root[root][slot]
             if not self._by_root[root]:
                 del self._by_root[root]
             self._free.append(slot)
+            self._twins.clear()  # the slot may come again and mean another property
+            self._change()
 
-    def values(self, message: Message) -> Values:
-        """Take the values of all slots from a message. Never raises."""
+    def _change(self) -> None:
+        self.is_wide = len(self._columns) > _WIDE
+        self.values = self._take_wide if self.is_wide else self._take_first
+
+    def _take_first(self, message: Message) -> Values:
+        """Take values for the first time since the slots have changed."""
+        self.values = make_take(self._columns, self._values_with_care)
+        return self.values(message)
+
+    def _take_wide(self, message: Message) -> Values:
+        """Take values for slots that are too many to make a function for them."""
         try:
             if type(message) is not dict:
                 return self._values_with_care(message)
-            values: Values = [*map(message.get, self._roots)]
-            for slot, below in self._nested.items():
-                values[slot] = _descend(values[slot], below)
+            values = self._empty.copy()
             for slot, types in self._views.items():
-                if type(values[slot]) not in types:
-                    values[slot] = _show(values[slot], types)
+                path = cast("Column", self._columns[slot])[0]
+                value = descend(message.get(path[0]), path[1:])
+                values[slot] = value if type(value) in types else show(value, types)
         except Exception:  # noqa: BLE001 -- a key, or a class, that raises when it is compared
             return self._values_with_care(message)
         return values
@@ -165,9 +179,9 @@ class Columns:
                 for slot in self._by_root.get(name, ()):
                     value = message[name]
                     if slot in self._nested:
-                        value = _descend(value, self._nested[slot])
+                        value = descend(value, self._nested[slot])
                     types = self._views[slot]
-                    values[slot] = value if type(value) in types else _show(value, types)
+                    values[slot] = value if type(value) in types else show(value, types)
                     slots.append(slot)
         except Exception:  # noqa: BLE001 -- a key, or a class, that raises when it is compared
             return None
@@ -180,39 +194,5 @@ class Columns:
             value = None if column is None else fetch(message, column[0])
             kind = type(value)
             is_shown = any(kind is exact for exact in types)
-            values[slot] = value if is_shown else _show(value, types)
+            values[slot] = value if is_shown else show(value, types)
         return values
-
-
-def _show(value: object, types: frozenset[type]) -> object:
-    """Show a value in a slot for certain types."""
-    normal = normalise(value)
-    if type(normal) in types or types is _TYPES[View.PLAIN]:
-        return normal
-    return _read_moment(normal) if types is _TYPES[View.MOMENT] else _NAN
-
-
-def _descend(value: object, below: Path) -> object:
-    for name in below:
-        if type(value) is dict:
-            value = value.get(name)
-        elif value is None:
-            return None
-        else:
-            value = child(value, name)
-    return value
-
-
-def _read_moment(value: object) -> object:
-    """Read what stands in a property declared dateTime."""
-    if type(value) is not str:
-        return _NAN
-    # Messages of the same time share a text, and timestamps are short.
-    parse = _parse_cached if len(value) <= _TEXT_CACHED_MAX else parse_datetime
-    moment = parse(value)
-    return _NAN if moment is None else moment
-
-
-@lru_cache(maxsize=256)
-def _parse_cached(text: str) -> DateTime | None:
-    return parse_datetime(text)

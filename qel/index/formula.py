@@ -79,22 +79,30 @@ def shared_holds(turn: Turn, shared: Shared) -> bool:
 
 
 class Formulas:
-    """Builds formulas over some columns, and knows the parts that they share."""
+    """Builds formulas over some columns, and knows the parts that they share.
+
+    Attributes:
+        shared: those parts, by what they mean.
+    """
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
-        self._shared: dict[object, Shared] = {}
+        self.shared: dict[object, Shared] = {}
         self._new_shared: list[Shared] = []
+        # All filters of a topic have the same schema.
+        self._translator: Translator | None = None
 
     def __len__(self) -> int:
-        return len(self._shared)
+        return len(self.shared)
 
     def build(self, root: Node, schema: Schema) -> Atoms | None:
         """Give the atoms that must all hold for a tree to be true; None: it never is.
 
         What is built and not kept goes with the next `sweep`.
         """
-        translator = Translator(schema, self._columns.slot)
+        translator = self._translator
+        if translator is None or translator.schema is not schema:
+            translator = self._translator = Translator(schema, self._columns.slot)
         try:
             return self._all_of(root, translator, wanted=True, depth=0)
         except _TooDeepError:
@@ -125,7 +133,7 @@ class Formulas:
             shared = cast("Shared", const)
             shared.users -= 1
             if not shared.users:
-                del self._shared[shared.key]
+                del self.shared[shared.key]
                 for alternative in shared.alternatives:
                     self.release(alternative)
                 for own in shared.slots:
@@ -136,7 +144,7 @@ class Formulas:
         while self._new_shared:
             shared = self._new_shared.pop()
             if not shared.users:
-                del self._shared[shared.key]
+                del self.shared[shared.key]
         self._columns.sweep()
 
     def _all_of(
@@ -147,7 +155,7 @@ class Formulas:
             raise _TooDeepError
         if isinstance(node, Not):
             return self._all_of(node.part, translator, wanted=not wanted, depth=depth + 1)
-        if not isinstance(node, And | Or):
+        if not isinstance(node, (And, Or)):
             return self._leaf(node, translator, wanted=wanted)
         found = [
             self._all_of(part, translator, wanted=wanted, depth=depth + 1) for part in node.parts
@@ -171,18 +179,18 @@ class Formulas:
 
     def _leaf(self, leaf: Leaf, translator: Translator, *, wanted: bool) -> Atoms | None:
         said = translator.translate(leaf, wanted=wanted)
-        if isinstance(said, bool):
-            return () if said else None
         if isinstance(said, Question):
             question = said
             key = (leaf, wanted, translator.types(leaf))
             return (self._share(key, lambda key: Shared.of(key, question)),)
-        return (said,)
+        if isinstance(said, tuple):
+            return (self._columns.twin(said),)
+        return () if said else None
 
     def _share(self, key: object, make: Callable[[object], Shared]) -> Atom:
-        shared = self._shared.get(key)
+        shared = self.shared.get(key)
         if shared is None:
-            shared = self._shared[key] = make(key)
+            shared = self.shared[key] = make(key)
             self._new_shared.append(shared)
         return shared_holds, TURN, shared
 
@@ -202,9 +210,12 @@ def _join(found: list[Atoms | None]) -> Atoms | None:
     for atoms in found:
         if atoms is None:
             return None
-        joined.update(dict.fromkeys(atoms))
-    # What costs more is asked last.
-    return tuple(sorted(joined, key=_is_shared)) if any(map(_is_shared, joined)) else tuple(joined)
+        for atom in atoms:
+            joined[atom] = None
+    if TURN in [slot for _, slot, _ in joined]:
+        # What costs more is asked last.
+        return tuple(sorted(joined, key=_is_shared))
+    return tuple(joined)
 
 
 def _is_shared(atom: Atom) -> bool:

@@ -6,14 +6,14 @@ match, not from how many there are. See docs/filter-index.md for how, and for wh
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Set
 from typing import Generic, TypeVar, cast
 
 from qel.compiler import Filter
 from qel.explain import Explanation
 from qel.index.atoms import Atoms
-from qel.index.bucket import Bucket, Members, remove_members, touch_clause
+from qel.index.bucket import Bucket
+from qel.index.clauses import Members, remove_members
 from qel.index.columns import Columns, Turn
 from qel.index.formula import Formulas
 from qel.values import Message
@@ -30,11 +30,11 @@ class FilterIndex(Generic[K]):
 
     def __init__(self) -> None:
         self._kept: dict[K, tuple[Filter, Members]] = {}
-        self._named: Counter[tuple[str, ...]] = Counter()
+        self._named: dict[tuple[str, ...], int] = {}
         self._columns = Columns()
         self._formulas = Formulas(self._columns)
         self._members: dict[Atoms | None, Members] = {}
-        self._root = Bucket()
+        self._root = Bucket(self._columns)
         self._turn = Turn()
 
     def add(self, key: K, filter: Filter) -> None:  # noqa: A002 -- the word of the public API
@@ -42,7 +42,9 @@ class FilterIndex(Generic[K]):
         if key in self._kept:
             self.remove(key)
         self._kept[key] = filter, self._join(key, filter)
-        self._named.update(filter.properties)
+        named = self._named
+        for path in filter.properties:
+            named[path] = named.get(path, 0) + 1
 
     def remove(self, key: K) -> None:
         """Remove a key and its filter.
@@ -66,20 +68,20 @@ class FilterIndex(Generic[K]):
         columns = self._columns
         taken = columns.present(message) if columns.is_wide else None
         values, present = taken or (columns.values(message), None)
-        if self._formulas:
+        if self._formulas.shared:
             self._turn.start(message, values)
         found: set[Hashable] = set()
         reached = [self._root]
         for bucket in reached:  # grows while it is walked
-            for test, slot, const, rest, clause in bucket.rows:
+            for test, slot, const, rest, key, others, _ in bucket.rows:
                 if test(values[slot], const):
                     for test, slot, const in rest:  # noqa: PLW2901 -- the row is done with
                         if not test(values[slot], const):
                             break
                     else:
-                        found.add(clause.members.key)
-                        if clause.members.others is not None:
-                            found |= clause.members.others
+                        found.add(key)
+                        if others is not None:
+                            found |= others
             if bucket.probes is not None:
                 probes = bucket.probes
                 if present is not None and len(present) < len(probes):
@@ -88,17 +90,14 @@ class FilterIndex(Generic[K]):
                     value = values[slot]
                     tables = kinds.get(type(value))
                     if tables is not None:
-                        if tables.equal and (behind := tables.equal.get(value)) is not None:
+                        behind = tables.look_up(value)
+                        if behind is not None:
                             reached.append(behind)
-                        for table in tables.others.values():
-                            reached.extend(table.find(value, found))
+                        for find in tables.finds:
+                            reached.extend(find(value, found))
             if bucket.known is not None:
-                for slot, pair in bucket.known.items():
-                    tables = pair[values[slot] is None]
-                    if tables is not None:
-                        for table in (tables.equal, *tables.others.values()):
-                            reached.extend(table.find(None, found))
-        if self._formulas:
+                reached.extend(bucket.behind_known(values, found))
+        if self._formulas.shared:
             self._turn.end()
         return cast("set[K]", found)
 
@@ -131,24 +130,12 @@ class FilterIndex(Generic[K]):
                 self._formulas.keep(formula)
                 self._root.add(members, formula)
         else:
-            members.others = members.others or set()
-            members.others.add(key)
-            touch_clause(members)
+            members.join(key)
         self._formulas.sweep()
         return members
 
     def _leave(self, key: K, members: Members) -> None:
-        others = members.others
-        if others is not None:
-            if key != members.key:
-                others.discard(key)
-            else:
-                members.key = others.pop()
-            if not others:
-                members.others = None
-            elif not len(others) & (len(others) - 1):
-                members.others = set(others)  # a set never shrinks by itself
-            touch_clause(members)
+        if members.leave(key):
             return
         del self._members[members.atoms]
         remove_members(members)

@@ -31,6 +31,7 @@ from qel.schema import Schema, Type
 from qel.values import OPAQUE, Value
 
 _CHOICE_KINDS = (str, NUMBER, DateTime)
+_RECIPES_MAX = 1024
 
 
 class Question(NamedTuple):
@@ -46,17 +47,56 @@ Said: TypeAlias = Atom | Question | bool
 """An atom, a question, or whether the predicate is as wanted whatever the message holds."""
 
 
+Recipe: TypeAlias = tuple[atoms.Test, tuple[str, ...], View]
+"""How all comparisons are said that differ only in their literal, which is the constant."""
+
+
 class Translator:
     """Translates the predicates of one schema."""
 
-    __slots__ = ("_schema", "_slot_of")
+    __slots__ = ("_recipes", "_slot_of", "schema")
 
     def __init__(self, schema: Schema, slot_of: SlotOf) -> None:
-        self._schema = schema
+        self.schema = schema
         self._slot_of = slot_of
+        self._recipes: dict[tuple[object, ...], Recipe | None] = {}
 
     def translate(self, leaf: Leaf, *, wanted: bool) -> Said:
         """Say a predicate's being definitely true or, if not `wanted`, definitely false."""
+        # Most predicates are comparisons, and most are said like others: that goes first.
+        if not isinstance(leaf, Comparison):
+            return self._other(leaf, wanted=wanted)
+        left, right = leaf.left, leaf.right
+        if not isinstance(left, Property) or not isinstance(right, Literal):
+            return self._other(leaf, wanted=wanted)
+        value = right.value
+        key = (left.path, leaf.operator, type(value), wanted)
+        try:
+            recipe = self._recipes[key]
+        except KeyError:
+            if len(self._recipes) >= _RECIPES_MAX:
+                self._recipes.clear()
+            recipe = self._recipes[key] = self._recipe(leaf.operator, left, type(value), wanted)
+        if recipe is None or value != value:  # noqa: PLR0124 -- NaN
+            return self._comparison(leaf, left, wanted=wanted)
+        test, path, view = recipe
+        if type(value) is str:
+            value = sys.intern(value)  # there are many filters on few strings
+        return test, self._slot_of(path, view), value
+
+    def _recipe(
+        self, sign: Operator, operand: Property, kind: type, wanted: bool, /
+    ) -> Recipe | None:
+        if self._is_dated(operand):
+            return None
+        if kind is str and self.schema.type_of(operand.path) is Type.STRING:
+            return atoms.text_test(sign, wanted=wanted), operand.path, View.PLAIN
+        if kind is int or kind is float:
+            test, view = atoms.number_test(sign, wanted=wanted)
+            return test, operand.path, view
+        return None
+
+    def _other(self, leaf: Leaf, *, wanted: bool) -> Said:
         if isinstance(leaf, Comparison):
             leaf = property_first(leaf)
             if isinstance(leaf.left, Property) and isinstance(leaf.right, Literal):
@@ -86,14 +126,14 @@ class Translator:
         """Give the declared types that, with the leaf itself, make up its meaning."""
         return tuple(
             [
-                self._schema.type_of(operand.path) if isinstance(operand, Property) else None
+                self.schema.type_of(operand.path) if isinstance(operand, Property) else None
                 for operand in operands(leaf)
             ]
         )
 
     def _without_value(self, leaf: Leaf, *, wanted: bool) -> Said:
         """Ask a predicate with two properties; one with none is a constant."""
-        test = message_test(leaf, self._schema)
+        test = message_test(leaf, self.schema)
         # To be true or false it needs, if two are compared, both of them, and IN needs its list.
         *_, needed = operands(leaf)
         if not isinstance(needed, Property):
@@ -104,7 +144,7 @@ class Translator:
 
     def _comparison(self, leaf: Comparison, operand: Property, *, wanted: bool) -> Said:
         sign = leaf.operator
-        value = constant(cast("Literal", leaf.right), operand, self._schema)
+        value = constant(cast("Literal", leaf.right), operand, self.schema)
         if type(value) is str:
             return self._text_comparison(leaf, operand, wanted=wanted)
         if value is None or isinstance(value, bool):
@@ -145,7 +185,7 @@ class Translator:
 
     def _choice(self, leaf: Membership, operand: Property, *, wanted: bool) -> Said:
         choices = cast("tuple[Literal, ...]", leaf.choices)
-        values = [constant(choice, operand, self._schema) for choice in choices]
+        values = [constant(choice, operand, self.schema) for choice in choices]
         kind = self._common_kind(values, operand)
         if kind is not None:
             test, view = atoms.CHOICE_TESTS[kind, wanted]
@@ -194,17 +234,17 @@ class Translator:
         return self._ask_value(leaf, container, Pin(posts, is_exact=True), wanted=wanted)
 
     def _ask_value(self, leaf: Leaf, operand: Property, pin: Pin, *, wanted: bool) -> Question:
-        test, slot = value_test(leaf, self._schema), self._slot(operand)
+        test, slot = value_test(leaf, self.schema), self._slot(operand)
         slots = {slot, *(post.slot for post in pin.posts)}
         return Question(lambda turn: test(turn.values[slot]) is wanted, pin, tuple(slots))
 
     def _moment(self, text: str, operand: Property) -> DateTime | None:
         """Give the instant that a string also is, where a property may hold either."""
-        declared = self._schema.type_of(operand.path)
+        declared = self.schema.type_of(operand.path)
         return None if declared is Type.STRING else parse_datetime(text)
 
     def _is_dated(self, operand: Property) -> bool:
-        return self._schema.type_of(operand.path) is Type.DATETIME
+        return self.schema.type_of(operand.path) is Type.DATETIME
 
     def _is_misfit(self, value: Value, operand: Property) -> bool:
         """Tell whether a property declared dateTime meets a constant that is none."""
