@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from hotpath.auth.keys import DEVELOPMENT_KEY_FILE, write_private
+from hotpath.auth.sealing import SEALING_KEY_FILE
 from hotpath.cli.configfile import config_option
 from hotpath.cli.options import data_dir_option, json_option, option
 from hotpath.cli.output import to_line
@@ -34,7 +35,7 @@ def command(*, target: Path, data_dir: Path, check: bool, as_json: bool) -> None
     """Copy the data directory to the new directory TARGET, also while the service works.
 
     The copy is a data directory itself: to restore, let a service start on it. It holds secrets
-    (signing keys, the development key) and is readable by its owner alone.
+    (signing keys, the development key, the key of webhook secrets) and is readable by its owner alone.
     """
     if not (data_dir / DATABASE_NAME).is_file():
         raise Failure(f"--data-dir {data_dir}: there is no {DATABASE_NAME} in it")
@@ -63,9 +64,9 @@ def fill(data_dir: Path, target: Path, *, check: bool) -> None:
     copy_database(data_dir / DATABASE_NAME, target / DATABASE_NAME)
     if check:
         _check(target / DATABASE_NAME)
-    key = data_dir / DEVELOPMENT_KEY_FILE
-    if key.is_file():
-        write_private(target / DEVELOPMENT_KEY_FILE, key.read_bytes())
+    for name in (DEVELOPMENT_KEY_FILE, SEALING_KEY_FILE):
+        if (data_dir / name).is_file():
+            write_private(target / name, (data_dir / name).read_bytes())
 
 
 def _check(path: Path) -> None:

@@ -19,12 +19,16 @@ from pydantic import BaseModel, ValidationError
 from hotpath.model.errors import Invalid, TooLarge, Violation
 
 JSON_TYPE: Final = "application/json"
+#: JSON of the Streaming API, which speaks JSON:API where it is asked to.
+JSON_API_TYPE: Final = "application/vnd.api+json"
+STREAMING: Final = "/streaming/"
 #: Time in which a whole body, or the next part of a stream, must come; set by the server.
 BODY_SECONDS: Final = web.AppKey("body_seconds", float)
 #: A body that may be large has a second more for each of these.
 _BYTES_A_SECOND: Final = 65_536
 
-_LATE: Final = "the body did not come in time"
+#: What a caller is told whose body is slow.
+LATE: Final = "the body did not come in time"
 _BLANK: Final = re.compile(r"[ \t\n\r]*")
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _CHARSET: Final = re.compile(r';\s*charset\s*=\s*"?([^";\s]+)', re.IGNORECASE)
@@ -35,6 +39,9 @@ _MODEL_ERRORS: Final = {
     "string_type": "{name} must be a string",
     "string_unicode": "{name} must be valid Unicode",
     "list_type": "{name} must be an array",
+    "too_short": "{name} must not be empty",
+    "string_too_short": "{name} must not be empty",
+    "string_too_long": "{name} is too long",
     "dict_type": "{name} must be an object",
     "literal_error": "{name} must be one of {expected}",
 }
@@ -56,7 +63,9 @@ def content_type(request: web.Request) -> str:
     charset = _CHARSET.search(text)
     if charset is not None and charset[1].lower() not in {"utf-8", "utf8", "us-ascii"}:
         raise refuse("the body must be UTF-8")
-    return text.partition(";")[0].strip().lower()
+    kind = text.partition(";")[0].strip().lower()
+    is_json = kind == JSON_API_TYPE and request.path.startswith(STREAMING)
+    return JSON_TYPE if is_json else kind
 
 
 def check_encoding(request: web.Request) -> None:
@@ -81,7 +90,7 @@ async def read_body(request: web.Request, *, bytes_max: int) -> bytes:
                 if len(body) > bytes_max:
                     raise _too_large(bytes_max)
     except TimeoutError:
-        raise refuse(_LATE) from None
+        raise refuse(LATE) from None
     return bytes(body)
 
 
@@ -94,7 +103,7 @@ async def parts(request: web.Request) -> AsyncIterator[bytes]:
             if part:
                 yield part
     except TimeoutError:
-        raise refuse(_LATE) from None
+        raise refuse(LATE) from None
     except (web.RequestPayloadError, ClientPayloadError, ConnectionError):
         raise refuse("the body is incomplete") from None
 

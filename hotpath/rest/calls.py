@@ -40,6 +40,8 @@ class Call:
     topic: Topic | None = None
     audit: dict[str, object] = field(default_factory=dict)
     """What the audit line says besides who, when and with what result; never a token."""
+    trace: str = ""
+    """The trace context that goes with what the call publishes; empty when there is none."""
 
     def known_topic(self) -> Topic:
         """The topic of the path, which the edge has checked. Raises NotFound."""
@@ -49,6 +51,15 @@ class Call:
 
 
 Responder = Callable[[Call], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What `/openapi.json` says of an operation, and the models that it names."""
+
+    operation: dict[str, object]
+    requests: tuple[type[BaseModel], ...] = ()
+    answers: tuple[type[BaseModel], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,10 @@ class Route:
     permission: Permission | None = None
     topics: tuple[Topic, ...] = ()
     """What `{type}` in the path may be."""
+    topic: Topic | None = None
+    """The one topic, where the path names none; then it is also in `topics`."""
+    document: Document | None = None
+    """What `/openapi.json` says of it, where that is not in the table of `openapi`."""
 
 
 def answer(model: BaseModel, status: int = 200, **headers: str) -> web.Response:

@@ -8,68 +8,143 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from functools import partial
+from itertools import islice
 from typing import Final
+
+from aiohttp import web
 
 from hotpath.config import Endpoint, Settings
 from hotpath.ports import Clock
 from hotpath.service.clock import sleep_until
-from hotpath.telemetry import Metrics, get_logger
+from hotpath.telemetry import Metrics, Seldom, get_logger
 
 #: Connections that the kernel keeps waiting while the loop is busy.
 BACKLOG: Final = 1_024
 #: Pause when the machine has no room for another connection, milliseconds.
 EXHAUSTED_MS: Final = 100
+#: Refused connections are reported so often, milliseconds; the metric counts them all.
+REPORT_MS: Final = 1_000
+#: Among so many that came first, the one is chosen that has to go.
+EVICTION_CHOICE: Final = 32
 #: How long a peer may take to answer the end of TLS, seconds.
 TLS_END_SECONDS: Final = 5.0
 
-#: Makes the protocol of a connection; it calls its argument once the connection is gone.
-MakeProtocol = Callable[[Callable[[], None]], asyncio.Protocol]
+#: Makes the protocol of a connection, which leaves its ticket once the connection is gone.
+MakeProtocol = Callable[["Ticket"], asyncio.Protocol]
 
 _log = get_logger("hotpath.rest.listener")
 
 
-class Admission:
-    """How many connections there are, and whether there may be another."""
+class Ticket:
+    """One connection's place, from its accept on.
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    Attributes:
+        address: Where it comes from.
+        evict: Closes the connection, for want of places.
+    """
+
+    def __init__(self, admission: "Admission", address: str) -> None:
+        self.address = address
+        self.evict: Callable[[], None] = lambda: None
+        self._admission = admission
+        self._vouched = False
+        self._left = False
+
+    def vouch(self) -> None:
+        """A valid token came with a request."""
+        if not self._vouched:
+            self._vouched = True
+            self._admission.vouched(self)
+
+    def leave(self) -> None:
+        """The connection is gone; further calls do nothing."""
+        if not self._left:
+            self.vouch()
+            self._left = True
+            self._admission.drop(self)
+
+
+class Admission:
+    """How many connections there are, and whether there may be another.
+
+    Who has shown no token yet does not keep others out: when there are too many, the one that has
+    been so for longest goes, of those whose address has the most.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, clock: Clock) -> None:
         self.total = 0
         self._settings = settings
         self._metrics = metrics
+        self._clock = clock
+        self._reports = Seldom(REPORT_MS)
+        # In the order of their coming.
+        self._unknown: dict[Ticket, None] = {}
         self._by_address: Counter[str] = Counter()
+        self._unknown_by_address: Counter[str] = Counter()
 
-    def enter(self, address: str) -> Callable[[], None] | None:
-        """A place for a connection, as what gives it back; None when a bound is reached."""
+    def enter(self, address: str) -> Ticket | None:
+        """A place for a connection; None when a bound is reached."""
         cause = self._full(address)
         if cause is not None:
-            self._metrics.refused_http_connections.labels(cause).inc()
-            _log.warning("connection refused", extra={"peer": address, "cause": cause})
+            self._refused(address, cause)
             return None
+        if len(self._unknown) >= self._settings.max_http_connections_unauthenticated:
+            leaving = self._least_welcome()
+            self._refused(leaving.address, "unauthenticated")
+            leaving.leave()
+            leaving.evict()
         self.total += 1
         self._by_address[address] += 1
+        self._unknown_by_address[address] += 1
         self._metrics.http_connections.inc()
-        is_here = True
+        ticket = Ticket(self, address)
+        self._unknown[ticket] = None
+        return ticket
 
-        def leave() -> None:
-            nonlocal is_here
-            if is_here:
-                is_here = False
-                self._leave(address)
+    def _least_welcome(self) -> Ticket:
+        """Of those without a right that came first, one whose address has the most of them."""
+        first = islice(self._unknown, EVICTION_CHOICE)
+        return max(first, key=lambda ticket: self._unknown_by_address[ticket.address])
 
-        return leave
+    def _refused(self, address: str, cause: str) -> None:
+        self._metrics.refused_http_connections.labels(cause).inc()
+        others = self._reports.take(self._clock.ticks_ms())
+        if others is not None:
+            fields = {"peer": address, "cause": cause, "others": others}
+            _log.warning("connection refused", extra=fields)
 
     def _full(self, address: str) -> str | None:
-        if self.total >= self._settings.max_http_connections:
+        settings = self._settings
+        if self.total >= settings.max_http_connections:
             return "total"
-        if self._by_address[address] >= self._settings.max_http_connections_per_address:
+        if self._by_address[address] >= settings.max_http_connections_per_address:
             return "address"
+        of_address = self._unknown_by_address[address]
+        if of_address >= settings.max_http_connections_unauthenticated_per_address:
+            return "unauthenticated address"
         return None
 
-    def _leave(self, address: str) -> None:
+    def vouched(self, ticket: Ticket) -> None:
+        """A connection has shown a token, or is gone."""
+        del self._unknown[ticket]
+        _take_one(self._unknown_by_address, ticket.address)
+
+    def drop(self, ticket: Ticket) -> None:
+        """A place is free again."""
         self.total -= 1
         self._metrics.http_connections.dec()
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        _take_one(self._by_address, ticket.address)
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
+def _take_one(counter: Counter[str], address: str) -> None:
+    counter[address] -= 1
+    if not counter[address]:
+        del counter[address]
 
 
 class Listener:
@@ -90,6 +165,7 @@ class Listener:
         self._tls = tls
         self._handshake_seconds = handshake_seconds
         self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: asyncio.Task[None] | None = None
         self._socket: socket.socket | None = None
 
     async def start(self, endpoint: Endpoint) -> int:
@@ -106,7 +182,7 @@ class Listener:
         )
         listening.setblocking(False)
         self._socket = listening
-        self._run(self._accept(listening))
+        self._accepting = self._run(self._accept(listening))
         return int(listening.getsockname()[1])
 
     async def close(self) -> None:
@@ -118,10 +194,11 @@ class Listener:
         if self._socket is not None:
             self._socket.close()
 
-    def _run(self, work: Coroutine[None, None, None]) -> None:
+    def _run(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -132,18 +209,19 @@ class Listener:
                 _log.warning("accept failed", extra={"reason": str(error)})
                 await sleep_until(self._clock, self._clock.ticks_ms() + EXHAUSTED_MS)
                 continue
-            leave = self._admission.enter(str(peer[0]))
-            if leave is None:
+            ticket = self._admission.enter(str(peer[0]))
+            if ticket is None:
                 accepted.close()
                 continue
             # In a task, because a TLS handshake takes its time.
-            self._run(self._connect(accepted, leave))
+            task = self._run(self._connect(accepted, ticket))
+            ticket.evict = partial(_cancel, task)
 
-    async def _connect(self, accepted: socket.socket, leave: Callable[[], None]) -> None:
+    async def _connect(self, accepted: socket.socket, ticket: Ticket) -> None:
         tls = self._tls
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._make_protocol(leave),
+                lambda: self._make_protocol(ticket),
                 accepted,
                 ssl=tls,
                 ssl_handshake_timeout=None if tls is None else self._handshake_seconds,
@@ -151,8 +229,15 @@ class Listener:
             )
         except OSError as error:
             _log.info("no connection", extra={"reason": str(error)})
-            leave()
+            ticket.leave()
         except asyncio.CancelledError:
-            leave()
+            ticket.leave()
             accepted.close()
             raise
+
+
+def vouch(request: web.BaseRequest) -> None:
+    """The connection of a request is known: it has shown a token, or has bounds of its own."""
+    ticket = getattr(request.protocol, "ticket", None)
+    if isinstance(ticket, Ticket):
+        ticket.vouch()

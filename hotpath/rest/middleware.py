@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final
 from uuid import uuid4
@@ -13,11 +14,14 @@ from aiohttp.typedefs import Middleware
 from hotpath.model.errors import HotpathError, Violation
 from hotpath.ports import LogFailure
 from hotpath.rest.calls import Call, Guard, Route
+from hotpath.rest.jsonapi import reshape
+from hotpath.rest.listener import vouch
 from hotpath.rest.messages import PartlyAccepted
 from hotpath.rest.problems import Problem, plain_problem, problem_of, respond
 from hotpath.rest.security import RateLimiter, authenticate, authorise, fingerprint
 from hotpath.rest.services import Services
 from hotpath.telemetry import Metrics, get_logger
+from hotpath.tracecontext import is_sampled
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 REQUEST_ID_KEY: Final = web.RequestKey("request_id", str)
@@ -51,7 +55,7 @@ def outermost(metrics: Metrics) -> Middleware:
         request_id = request_id_of(request)
         request[REQUEST_ID_KEY] = request_id
         began_s = asyncio.get_running_loop().time()
-        response = await _shield(request, handler, request_id)
+        response = reshape(request, await _shield(request, handler, request_id), request_id)
         route = _route_of(request)
         metrics.requests.labels(route, str(response.status)).inc()
         took_s = asyncio.get_running_loop().time() - began_s
@@ -87,7 +91,8 @@ def guarded(route: Route, services: Services, limiter: RateLimiter) -> Respondin
         problem: Problem | None = None
         try:
             await _admit(call, route, limiter)
-            response = await route.responder(call)
+            with _traced(call, route):
+                response = await route.responder(call)
         except (HotpathError, PartlyAccepted, LogFailure) as error:
             problem = _problem_of(error)
             response = respond(problem, call.request_id)
@@ -100,18 +105,31 @@ def guarded(route: Route, services: Services, limiter: RateLimiter) -> Respondin
     return respond_to
 
 
+@contextmanager
+def _traced(call: Call, route: Route) -> Iterator[None]:
+    """A span around the call, when tracing is on."""
+    tracing = call.services.tracing
+    if tracing is None:
+        yield
+        return
+    with tracing.call(f"{route.method} {route.path}", call.request.headers) as context:
+        call.trace = context if is_sampled(context) else ""
+        yield
+
+
 async def _admit(call: Call, route: Route, limiter: RateLimiter) -> None:
     """Find out who calls, and whether they may. Raises HotpathError."""
     if route.guard is Guard.OPEN:
         return
     call.principal = await authenticate(call.request, call.services.verifier)
+    vouch(call.request)
     if route.guard is Guard.CONTROL:
         limiter.count(call.principal)
     if route.permission is not None:
         call.topic = authorise(
             call.principal,
             route.permission,
-            kind=call.request.match_info.get("type"),
+            kind=route.topic or call.request.match_info.get("type"),
             topics=route.topics,
         )
 

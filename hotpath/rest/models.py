@@ -130,6 +130,10 @@ class KeyRequest(Model):
     ] = None
 
 
+#: Messages that a filter is tried on in one call: each takes up to a millisecond.
+TRIED_MAX: Final = 1_000
+
+
 class CheckRequest(Model):
     """A filter to check, and messages to try it on."""
 
@@ -137,7 +141,7 @@ class CheckRequest(Model):
     filter: Annotated[str, Field(strict=True, description="QEL expression to check.")]
     messages: Annotated[
         list[dict[str, object]] | None,
-        Field(description="Messages, as JSON objects, to try the filter on."),
+        Field(max_length=TRIED_MAX, description="Messages, as JSON objects, to try the filter on."),
     ] = None
 
 

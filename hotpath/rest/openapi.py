@@ -14,6 +14,17 @@ import qel
 from hotpath import __version__
 from hotpath.auth.rights import SCOPE_PREFIX
 from hotpath.rest.calls import Guard, Route
+from hotpath.rest.look_models import (
+    ExplainRequest,
+    ExplainResponse,
+    FeedPage,
+    LastQuery,
+    MessageList,
+    SessionResponse,
+    TailQuery,
+    TopicList,
+    WhyResponse,
+)
 from hotpath.rest.messages import NDJSON_TYPE
 from hotpath.rest.models import (
     CURSOR_PATTERN,
@@ -68,6 +79,7 @@ class _Text:
     """Model of the response, a media type that is no JSON, or None for no body."""
     body: type[BaseModel] | None = None
     body_required: bool = True
+    query: type[BaseModel] | None = None
     not_found: bool = False
     addition: bool = True
 
@@ -93,6 +105,28 @@ _TEXTS: Final[Mapping[str, _Text]] = {
     "deleteSubscription": _Text("Delete a subscription", 204, None, not_found=True, addition=False),
     "showSubscription": _Text("Show a subscription", 200, SubscriptionDetails, not_found=True),
     "listSubscriptions": _Text("List own subscriptions", 200, SubscriptionPage),
+    "listFeed": _Text(
+        "Look at the messages of a subscription without taking any",
+        200,
+        FeedPage,
+        query=TailQuery,
+        not_found=True,
+    ),
+    "showFate": _Text(
+        "Why a message matched or not, and what became of it", 200, WhyResponse, not_found=True
+    ),
+    "showSession": _Text("Who calls", 200, SessionResponse),
+    "listTopics": _Text("List topics with what they hold and their rates", 200, TopicList),
+    "listMessages": _Text(
+        "Show the last messages of a topic", 200, MessageList, query=LastQuery, not_found=True
+    ),
+    "explainFilter": _Text(
+        "Try a filter on the last messages of a topic",
+        200,
+        ExplainResponse,
+        ExplainRequest,
+        not_found=True,
+    ),
     "openPublisher": _Text(
         "Create a publisher",
         201,
@@ -132,7 +166,7 @@ def build_document(routes: Sequence[Route]) -> Json:
         },
         "paths": paths,
         "components": {
-            "schemas": _schemas(),
+            "schemas": _schemas(routes),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
             },
@@ -141,6 +175,8 @@ def build_document(routes: Sequence[Route]) -> Json:
 
 
 def _operation(route: Route) -> Json:
+    if route.document is not None:
+        return route.document.operation
     text = _TEXTS[route.name]
     operation: Json = {
         "operationId": route.name,
@@ -173,6 +209,11 @@ def _parameters(route: Route) -> list[Json]:
         for name in ("subscriptionId", "publisherId", "name")
         if f"{{{name}}}" in route.path
     ]
+    if "{sequenceNumber}" in route.path:
+        found.append(_in_path("sequenceNumber", {"type": "integer", "minimum": 1}))
+    query = _TEXTS[route.name].query
+    if query is not None:
+        found += _in_query(query)
     if route.name == "listSubscriptions":
         limit = {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT}
         cursor = {"type": "string", "pattern": CURSOR_PATTERN}
@@ -184,6 +225,30 @@ def _parameters(route: Route) -> list[Json]:
                 "required": False,
                 "description": "`next` of the page before.",
                 "schema": cursor,
+            }
+        )
+    return found
+
+
+def _in_query(model: type[BaseModel]) -> list[Json]:
+    """The parameters that a query model reads; those that may be left out have a default."""
+    schema = model.model_json_schema()
+    found: list[Json] = []
+    for name, shown in schema["properties"].items():
+        told = {key: value for key, value in shown.items() if key not in {"title", "description"}}
+        # One that is not there is not null.
+        variants = [each for each in told.pop("anyOf", ()) if each != {"type": "null"}]
+        told.update(variants[0] if variants else {})
+        if told.get("default", 0) is None:
+            del told["default"]
+        description = shown.get("description", "")
+        found.append(
+            {
+                "name": name,
+                "in": "query",
+                "required": name in schema.get("required", ()),
+                "description": description,
+                "schema": told,
             }
         )
     return found
@@ -258,10 +323,13 @@ def _ref(model: type[BaseModel]) -> Json:
     return {"$ref": _REF.format(model=model.__name__)}
 
 
-def _schemas() -> Json:
+def _schemas(routes: Sequence[Route]) -> Json:
     """All models, and the messages of each topic."""
     requests = {text.body for text in _TEXTS.values() if text.body is not None}
     answers = {text.answer for text in _TEXTS.values() if isinstance(text.answer, type)}
+    for document in (route.document for route in routes if route.document is not None):
+        requests |= set(document.requests)
+        answers |= set(document.answers)
     ordered = sorted(requests | answers | {ServiceErrors}, key=lambda model: model.__name__)
     # Requests in the form that validates, responses in the form that is sent.
     _, schema = models_json_schema(

@@ -92,7 +92,20 @@ def plain_problem(
     return Problem(status, [Violation(detail)], headers or {})
 
 
-def respond(problem: Problem, request_id: str) -> web.Response:
+class Refusal(web.Response):
+    """A response that tells of a problem, which it keeps for those who tell it otherwise."""
+
+    def __init__(self, problem: Problem, body: bytes) -> None:
+        super().__init__(
+            status=problem.status.value,
+            body=body,
+            content_type="application/json",
+            headers=problem.headers,
+        )
+        self.problem = problem
+
+
+def respond(problem: Problem, request_id: str) -> Refusal:
     """A problem as a response of the shape `ServiceErrors`."""
     title = title_of(problem.status)
     errors = [
@@ -106,12 +119,7 @@ def respond(problem: Problem, request_id: str) -> web.Response:
         }
         for violation in problem.violations
     ]
-    return web.Response(
-        status=problem.status.value,
-        body=json.dumps({"errors": errors}).encode(),
-        content_type="application/json",
-        headers=problem.headers,
-    )
+    return Refusal(problem, json.dumps({"errors": errors}).encode())
 
 
 def title_of(status: HTTPStatus) -> str:

@@ -7,6 +7,13 @@ from hotpath.model.names import SUBSCRIBABLE, Topic
 from hotpath.rest.calls import Guard, Route
 from hotpath.rest.health import reap, show_health, show_metrics, show_readiness
 from hotpath.rest.keys import add_key, list_keys, remove_key, retire_key
+from hotpath.rest.look import (
+    explain_filter,
+    list_messages,
+    list_topics,
+    show_fate,
+    show_session,
+)
 from hotpath.rest.messages import publish_messages
 from hotpath.rest.publishers import delete_publisher, open_publisher
 from hotpath.rest.qel import check_filter
@@ -18,6 +25,7 @@ from hotpath.rest.subscriptions import (
     revoke_tokens,
     show_subscription,
 )
+from hotpath.rest.tail import list_feed
 
 _ONE: Final = "/subscriptions/{type}/{subscriptionId}"
 _SUBSCRIBE: Final = Permission.SUBSCRIBE
@@ -57,6 +65,44 @@ ROUTES: Final = (
     ),
     Route(
         "GET", "/subscriptions", "listSubscriptions", list_subscriptions, Guard.CONTROL, _SUBSCRIBE
+    ),
+    Route(
+        "GET",
+        f"{_ONE}/messages",
+        "listFeed",
+        list_feed,
+        Guard.CONTROL,
+        _SUBSCRIBE,
+        SUBSCRIBABLE,
+    ),
+    Route(
+        "GET",
+        f"{_ONE}/messages/{{sequenceNumber}}",
+        "showFate",
+        show_fate,
+        Guard.CONTROL,
+        _SUBSCRIBE,
+        SUBSCRIBABLE,
+    ),
+    Route("GET", "/me", "showSession", show_session, Guard.CONTROL, _SUBSCRIBE),
+    Route("GET", "/topics", "listTopics", list_topics, Guard.CONTROL, _SUBSCRIBE),
+    Route(
+        "GET",
+        "/topics/{type}/messages",
+        "listMessages",
+        list_messages,
+        Guard.CONTROL,
+        _SUBSCRIBE,
+        SUBSCRIBABLE,
+    ),
+    Route(
+        "POST",
+        "/topics/{type}/explain",
+        "explainFilter",
+        explain_filter,
+        Guard.CONTROL,
+        _SUBSCRIBE,
+        SUBSCRIBABLE,
     ),
     # A publisher may also be for `points`, whose messages come over AMQP alone.
     Route(

@@ -18,7 +18,7 @@ from hotpath.ports import Clock, TimerHandle
 from hotpath.rest.bodies import BODY_SECONDS
 from hotpath.rest.calls import Call, Guard, Route
 from hotpath.rest.health import expose
-from hotpath.rest.listener import Admission, Listener
+from hotpath.rest.listener import Admission, Listener, Ticket
 from hotpath.rest.middleware import REQUEST_ID_HEADER, decorate, guarded, outermost, request_id_of
 from hotpath.rest.openapi import build_document
 from hotpath.rest.problems import plain_problem, respond
@@ -41,11 +41,18 @@ class RestEdge:
     Args:
         services: What the routes work on.
         mounts: Routes of others on the same port.
+        routes: Operations of others, guarded and documented like those of this edge.
     """
 
-    def __init__(self, services: Services, *, mounts: Sequence[Mount] = ()) -> None:
+    def __init__(
+        self,
+        services: Services,
+        *,
+        mounts: Sequence[Mount] = (),
+        routes: Sequence[Route] = (),
+    ) -> None:
         self._services = services
-        self.app = make_application(services)
+        self.app = make_application(services, routes)
         for mount in mounts:
             mount(self.app)
         self._runner = web.AppRunner(
@@ -55,7 +62,7 @@ class RestEdge:
             # aiohttp waits twice so long: for the responders, then for their tasks.
             shutdown_timeout=services.settings.drain_seconds / 2,
         )
-        self.admission = Admission(services.settings, services.metrics)
+        self.admission = Admission(services.settings, services.metrics, services.clock)
         self._listeners: list[Listener] = []
         self._metrics_runner: web.AppRunner | None = None
 
@@ -110,7 +117,7 @@ class RestEdge:
         if self._metrics_runner is not None:
             await self._metrics_runner.cleanup()
 
-    def _make_connection(self, gone: Callable[[], None]) -> "_Connection":
+    def _make_connection(self, ticket: Ticket) -> "_Connection":
         server = self._runner.server
         if server is None:
             raise RuntimeError("the server has not been set up")
@@ -118,7 +125,7 @@ class RestEdge:
             server,
             clock=self._services.clock,
             head_ms=round(self._services.settings.http_header_seconds * 1000),
-            gone=gone,
+            ticket=ticket,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=IDLE_SECONDS,
             access_log=None,  # aiohttp's way to turn it off
@@ -140,18 +147,19 @@ class _Connection(web.RequestHandler):
         *,
         clock: Clock,
         head_ms: int,
-        gone: Callable[[], None],
+        ticket: Ticket,
         **options: Any,
     ) -> None:
         super().__init__(server, **options)
         self._clock = clock
         self._head_ms = head_ms
-        self._gone = gone
+        self.ticket = ticket
         self._head_timer: TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.ticket.evict = self._abort
         self._expect_head()
 
     @override
@@ -168,8 +176,12 @@ class _Connection(web.RequestHandler):
     @override
     def connection_lost(self, exc: BaseException | None) -> None:
         self._forget_timer()
-        self._gone()
+        self.ticket.leave()
+        lingering = self._task_handler if self._current_request is None else None
         super().connection_lost(exc)
+        if lingering is not None:
+            # What is left of a body that was answered unread: aiohttp would wait ten seconds for it.
+            lingering.cancel()
 
     def _expect_head(self) -> None:
         due_ms = self._clock.ticks_ms() + self._head_ms
@@ -179,6 +191,10 @@ class _Connection(web.RequestHandler):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
     def _head_is_late(self) -> None:
         self._head_timer = None
@@ -209,13 +225,13 @@ class _Connection(web.RequestHandler):
         return response
 
 
-def make_application(services: Services) -> web.Application:
+def make_application(services: Services, others: Sequence[Route] = ()) -> web.Application:
     """All routes as one aiohttp application."""
     application = web.Application(middlewares=[outermost(services.metrics)])
     application.on_response_prepare.append(decorate)
     application[BODY_SECONDS] = services.settings.http_body_seconds
     limiter = RateLimiter(services.settings)
-    routes = list(ROUTES)
+    routes = [*ROUTES, *others]
     if services.settings.metrics is None:
         routes.append(METRICS_ROUTE)
     document: dict[str, object] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hotpath.auth.jwt import TokenVerifier
 from hotpath.auth.sas import KeyRing
@@ -9,9 +10,15 @@ from hotpath.config import Settings
 from hotpath.ports import Clock
 from hotpath.service.admin import Administration
 from hotpath.service.keys import KeyRotation
+from hotpath.service.look import Looking
+from hotpath.service.peek import Peeking
 from hotpath.service.publish import Publishing
 from hotpath.service.revoke import Revoking
+from hotpath.service.why import Whys
 from hotpath.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from hotpath.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,9 @@ class Services:
     ring: KeyRing
     keys: KeyRotation
     revoking: Revoking
+    looking: Looking
+    peeking: Peeking
+    whys: Whys
     verifier: TokenVerifier
     clock: Clock
     metrics: Metrics
@@ -31,3 +41,5 @@ class Services:
     """The public URL of an AMQP address."""
     readiness: Callable[[], list[str]]
     """Why the service cannot accept or deliver now, in words; empty when it can."""
+    tracing: "Tracing | None" = None
+    """Makes spans of calls; None when tracing is off."""

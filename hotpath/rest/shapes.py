@@ -12,6 +12,7 @@ import qel
 from hotpath.model.errors import Violation
 from hotpath.model.names import Topic
 from hotpath.rest.bodies import escape_pointer, is_number
+from hotpath.tracecontext import TRACEPARENT
 from hotpath.wire.jsonbody import encode_json
 
 #: Names the kind of a message, as existing receivers of such feeds expect it.
@@ -51,12 +52,17 @@ class Shape:
                 faults.append(Violation(detail, f"/{escape_pointer(name)}"))
         return faults
 
-    def encode(self, message: Mapping[str, object], text: str, now: str) -> bytes:
+    def encode(
+        self, message: Mapping[str, object], text: str, now: str, *, trace: str = ""
+    ) -> bytes:
         """A checked message as it is stored: the publisher's own text, and what filters name.
 
-        `text` is the object's JSON text; `now` is the time for one that has none.
+        `text` is the object's JSON text; `now` is the time for one that has none; `trace` is the
+        trace context it is given unless it has its own.
         """
         copied = self._copied(message)
+        if trace:
+            copied.setdefault(TRACEPARENT, trace)
         if self.time not in message:
             copied[self.time] = now
             # A checked object has members, so the comma is right.

@@ -101,13 +101,26 @@ class Service:
 
     def until_subscribed(self):
         """Wait until a subscription has a reader."""
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            found = [each for each in self.subscriptions() if each["clients"]]
-            if found:
-                return found
-            time.sleep(0.05)
-        raise AssertionError(f"no reader in {READY_SECONDS} s")
+        return until("a reader", lambda: [each for each in self.subscriptions() if each["clients"]])
+
+    def until_called(self, operation, path_part, times):
+        """Wait until a control call has been answered so often, as the service's log tells."""
+
+        def count():
+            calls = [line for line in self.log.read_text().splitlines() if path_part in line]
+            return sum(f"operation={operation} " in call for call in calls) >= times
+
+        until(f"{times} calls of {operation}", count)
+
+
+def until(what, look):
+    """Wait until `look` gives something true, and give that."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"no {what} in {READY_SECONDS} s")
 
 
 def read_line(process, seconds):

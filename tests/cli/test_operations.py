@@ -3,11 +3,10 @@
 import json
 import signal
 import subprocess
-import time
 from collections import Counter
 
 from tests.cli.conftest import FREE_PORTS
-from tests.cli.service import HOTPATH, bare_environment, read_line
+from tests.cli.service import HOTPATH, bare_environment, read_line, until
 
 
 def test_list_shows_filter_and_reader(service):
@@ -51,8 +50,10 @@ def test_simulated_plant_is_published_and_the_same_for_the_same_seed(service):
 
 
 def test_simulation_ends_cleanly_on_a_signal(service):
+    body = {"subscriptionTTL": 3000, "sasTokenTTL": 5, "filter": "true"}
+    identity = service.call("POST", "/subscriptions/variables", body)["subscriptionId"]
     process = service.spawn("simulate", "--rate", "50")
-    time.sleep(4)
+    until("message", lambda: backlog(service, identity) > 10)
 
     process.send_signal(signal.SIGTERM)
     out, said = process.communicate(timeout=20)
@@ -65,13 +66,14 @@ def test_reaper_deletes_what_the_service_leaves(own_service):
     # Ten API minutes are a tenth of a second here.
     service = own_service(*FREE_PORTS, "--no-reap", "--minute", "0.01")
     create(service)
-    time.sleep(0.5)
-    assert len(service.subscriptions()) == 1
 
-    once = service.run("reaper", "--once", "--json")
+    def reaped():
+        assert len(service.subscriptions()) == 1
+        once = service.run("reaper", "--once", "--json")
+        assert once.returncode == 0, once.stderr
+        return json.loads(once.stdout)["reaped"]
 
-    assert once.returncode == 0, once.stderr
-    assert json.loads(once.stdout)["reaped"] == 1
+    assert until("end", reaped) == 1
     assert service.subscriptions() == []
 
     create(service)
@@ -89,6 +91,11 @@ def test_reaper_needs_the_right(service):
 
     assert result.returncode == 1
     assert "hotpath.admin" in result.stderr
+
+
+def backlog(service, identity):
+    (found,) = [each for each in service.subscriptions() if each["subscriptionId"] == identity]
+    return found["backlog"]
 
 
 def create(service):

@@ -7,6 +7,7 @@ import pytest
 import trustme
 
 from hotpath.config import Endpoint
+from hotpath.model.names import Topic, TopicKey
 from tests.support.services import eventually, running_service
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
@@ -53,6 +54,63 @@ async def test_one_connection_too_many_is_closed_at_once(tmp_path, option: str, 
         found = service.core.metrics.refused_http_connections.labels(cause)._value.get()
         assert found == 1
         close(a, b, c, d)
+
+
+UNKNOWN = "max_http_connections_unauthenticated"
+
+
+async def test_who_has_shown_no_token_for_longest_makes_room_for_the_next(tmp_path) -> None:
+    async with running_service(tmp_path, **{UNKNOWN: 1}) as service:
+        first, a = await dial(service)
+        await entered(service, 1)
+        second, b = await dial(service)
+
+        assert await is_closed(first)
+        b.write(HEAD + b"Connection: close\r\n\r\n")
+        assert b"200 OK" in await second.read()
+        close(a, b)
+
+
+async def test_one_address_has_so_many_places_for_those_who_have_shown_no_token(tmp_path) -> None:
+    async with running_service(tmp_path, **{f"{UNKNOWN}_per_address": 1}) as service:
+        known, writer = await dial(service)
+        bearer = f"Authorization: Bearer {service.token()}\r\n\r\n".encode()
+        writer.write(b"GET /subscriptions HTTP/1.1\r\nHost: x\r\n" + bearer)
+        assert b"200 OK" in await known.readuntil(b"\r\n\r\n")
+        _, unknown = await dial(service)
+        await entered(service, 2)
+        unknown.write(HEAD + b"\r\n")
+
+        refused, third = await dial(service)
+
+        assert await is_closed(refused)
+        found = service.core.metrics.refused_http_connections.labels("unauthenticated address")
+        assert found._value.get() == 1
+        unknown.transport.abort()
+        await entered(service, 1)
+        _, fourth = await dial(service)
+        await entered(service, 2)
+        close(writer, third, fourth)
+
+
+async def test_refused_connections_are_reported_once_in_a_while(tmp_path, caplog) -> None:
+    async with running_service(tmp_path, max_http_connections=1) as service:
+        _, first = await dial(service)
+        await entered(service, 1)
+        for _ in range(5):
+            refused, writer = await dial(service)
+            assert await is_closed(refused)
+            close(writer)
+        lines = [each for each in caplog.records if each.message == "connection refused"]
+        assert len(lines) == 1
+
+        await service.clock.advance(1_000)
+        refused, writer = await dial(service)
+        assert await is_closed(refused)
+
+        lines = [each for each in caplog.records if each.message == "connection refused"]
+        assert [each.others for each in lines] == [0, 4]
+        close(first, writer)
 
 
 async def test_places_are_given_back_by_those_who_leave(service) -> None:
@@ -168,6 +226,73 @@ async def test_a_stream_that_stops_is_refused_with_what_was_accepted(tmp_path) -
         assert status == 400
         assert body["errors"][0]["meta"]["accepted"] in {0, 1}
         assert "in time" in body["errors"][0]["detail"]
+
+
+async def stored(service) -> list[bytes]:
+    key = TopicKey("acme", Topic.EVENTS)
+    batches = await service.log.read(key, 1, bytes_max=10**9)
+    return [payload for batch in batches for payload in batch.payloads]
+
+
+async def stream(service, source) -> tuple[int, dict]:
+    status, body, _ = await service.call(
+        "POST",
+        "/messages/events",
+        data=source,
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    return status, body["errors"][0]
+
+
+@pytest.mark.slow
+async def test_a_line_that_trickles_is_refused(tmp_path) -> None:
+    async with running_service(tmp_path, http_body_seconds=0.2) as service:
+
+        async def line():
+            yield b'{"objectId": "a", "event": "e"}\n'
+            while True:
+                yield b" "
+                await asyncio.sleep(0.02)
+
+        status, error = await stream(service, line())
+
+        assert status == 400
+        assert "in time" in error["detail"]
+        assert error["meta"]["accepted"] == 1
+
+
+@pytest.mark.slow
+async def test_a_stream_without_end_has_its_time(tmp_path) -> None:
+    async with running_service(tmp_path, http_stream_seconds=0.3) as service:
+
+        async def lines():
+            while True:
+                yield b'{"objectId": "a", "event": "e"}\n'
+                await asyncio.sleep(0.02)
+
+        status, error = await stream(service, lines())
+
+        assert status == 400
+        assert error["detail"].endswith(
+            "a stream takes at most 0.3 seconds; go on with another one"
+        )
+        assert error["meta"]["accepted"] == len(await stored(service))
+
+
+async def test_a_stream_has_so_many_bytes(tmp_path) -> None:
+    line = b'{"objectId": "a", "event": "e"}\n'
+    async with running_service(tmp_path, http_stream_bytes_max=1_024) as service:
+
+        async def lines():
+            for _ in range(100):
+                yield line
+                await asyncio.sleep(0)
+
+        status, error = await stream(service, lines())
+
+        assert status == 400
+        assert "1024 bytes" in error["detail"]
+        assert 0 <= error["meta"]["accepted"] <= 1_024 // len(line)
 
 
 async def test_an_unfinished_handshake_counts_and_ends(tmp_path) -> None:

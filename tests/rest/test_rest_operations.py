@@ -121,8 +121,12 @@ async def test_blank_filter_is_an_invalid_one(service) -> None:
         ({"type": "variables", "filter": 5}, "/filter"),
         ({"type": "variables", "filter": "value > 1", "messages": {}}, "/messages"),
         ({"type": "variables", "filter": "value > 1", "messages": [{}, 5]}, "/messages/1"),
+        ({"type": "variables", "filter": "value > 1", "messages": [{}] * 1_001}, "/messages"),
     ],
-    ids=["no-type", "points", "number", "no-filter", "filter-number", "no-array", "element"],
+    ids=[
+        *("no-type", "points", "number", "no-filter", "filter-number", "no-array", "element"),
+        "too-many",
+    ],
 )
 async def test_bad_check_is_a_400_with_a_pointer(service, body: dict, pointer: str) -> None:
     status, answered, _ = await check(service, **body)
