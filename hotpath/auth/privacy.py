@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from hotpath.auth.keys import DEVELOPMENT_KEY_FILE
+from hotpath.auth.sealing import SEALING_KEY_FILE
 from hotpath.telemetry import get_logger
 
 #: What a data directory holds: the log with the signing keys, keys, addresses.
@@ -15,6 +16,7 @@ _OWN_FILES: Final = (
     "hotpath.lock",
     "service.json",
     DEVELOPMENT_KEY_FILE,
+    SEALING_KEY_FILE,
 )
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 

@@ -25,8 +25,6 @@ class Batch:
         payloads: The stored messages, or None when released.
         byte_size: Bytes of all payloads.
         lasting: Whether no message has a time to live; None until somebody looked.
-        wire_key: What `wire` was built for.
-        wire: Room for an edge to keep what it would otherwise build per receiver.
     """
 
     __slots__ = (
@@ -37,8 +35,6 @@ class Batch:
         "lasting",
         "payloads",
         "topic",
-        "wire",
-        "wire_key",
     )
 
     def __init__(
@@ -51,8 +47,6 @@ class Batch:
         self.payloads: Sequence[bytes] | None = payloads
         self.byte_size = sum(map(len, payloads))
         self.lasting: bool | None = None
-        self.wire: list[bytes | None] | None = None
-        self.wire_key = 0
 
     @property
     def end_seq(self) -> int:
@@ -62,7 +56,6 @@ class Batch:
     def release(self) -> None:
         """Forget the payloads; the log still has them."""
         self.payloads = None
-        self.wire = None
 
     @override
     def __repr__(self) -> str:

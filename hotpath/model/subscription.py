@@ -79,6 +79,8 @@ class ProgressDelta:
     """Messages settled since creation, this commit included."""
     delivered_total: int = 0
     """Deliveries sent since creation."""
+    modified: tuple[tuple[int, bytes], ...] = ()
+    """All application-properties that receivers have given a message, as an encoded map."""
 
 
 @dataclass(slots=True)
@@ -99,6 +101,8 @@ class Progress:
     """Messages below `counted_to` that matched since creation."""
     counted_to: int = 0
     """Up to which sequence number `matched_total` counts."""
+    modified: dict[int, bytes] = field(default_factory=dict)
+    """Application-properties that receivers have given messages, as encoded maps."""
     _floor: int = field(default=0, init=False, repr=False, compare=False)
     """Nothing that is known here is below."""
 
@@ -119,9 +123,8 @@ class Progress:
         self.horizon = max(self.horizon, delta.cursor)
         for seq in delta.settled:
             self._settle(seq)
-        for seq, count in delta.counts:
-            if not self.is_settled(seq):
-                self.counts[seq] = count
+        self.counts.update(item for item in delta.counts if not self.is_settled(item[0]))
+        self.modified.update(item for item in delta.modified if not self.is_settled(item[0]))
         for seq, is_deferred in delta.deferred:
             if is_deferred and not self.is_settled(seq):
                 self.deferred.add(seq)
@@ -133,11 +136,12 @@ class Progress:
         self.delivered_total = max(self.delivered_total, delta.delivered_total)
 
     def _settle(self, seq: int) -> None:
-        """Note one message as settled; its count and deferral mean nothing any more."""
+        """Note one message as settled; what else is known of it means nothing any more."""
         if seq >= self.horizon:
             self.settled.add(seq)
         self.unsettled.discard(seq)
         self.counts.pop(seq, None)
+        self.modified.pop(seq, None)
         self.deferred.discard(seq)
 
     def _settle_below(self, cursor: int) -> None:
@@ -149,6 +153,7 @@ class Progress:
             (self.settled, self.settled.discard),
             (self.deferred, self.deferred.discard),
             (self.counts, self.counts.__delitem__),
+            (self.modified, self.modified.__delitem__),
         ):
             for seq in _below(known, self._floor, cursor):
                 forget(seq)

@@ -153,6 +153,7 @@ async def running_broker(
         scheduling=core.scheduling,
         peeking=core.peeking,
         deferrals=core.deferrals,
+        points=core.points,
         settings=settings,
         clock=clock,
         metrics=core.metrics,

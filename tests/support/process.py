@@ -72,6 +72,9 @@ class Access:
 class Server:
     """A server process on free ports of the loopback."""
 
+    #: How long a start may take.
+    ready_seconds = READY_SECONDS
+
     def __init__(self, data_dir: Path, *options: str, **settings: object) -> None:
         self.data_dir = data_dir
         self.process: subprocess.Popen[str] | None = None
@@ -97,18 +100,20 @@ class Server:
             self.process = subprocess.Popen(
                 self.command(), stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT, **popen
             )
-        line = self._read_line()
+        self._note_ready(self._read_line())
+        return self
+
+    def _note_ready(self, line: str) -> None:
         ready = json.loads(line)
         assert ready.pop("event") == "ready"
         self.urls = ready
-        return self
 
     def _read_line(self) -> str:
         assert self.process is not None
         assert self.process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            if not selector.select(READY_SECONDS):
+            if not selector.select(self.ready_seconds):
                 self.kill()
                 raise AssertionError("the server does not get ready")
         line = self.process.stdout.readline()
@@ -174,6 +179,7 @@ class Server:
         content_type: str = "application/json",
         base: str | None = None,
         context: Any = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One call; bytes are sent as they are."""
         raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
@@ -183,6 +189,8 @@ class Server:
         request.add_header("Authorization", f"Bearer {token or self.token()}")
         if raw is not None:
             request.add_header("Content-Type", content_type)
+        for name, value in (headers or {}).items():
+            request.add_header(name, value)
         try:
             with urllib.request.urlopen(request, timeout=20, context=context) as answer:
                 return _answer(answer)

@@ -12,6 +12,7 @@ from hotpath.app import Core
 from hotpath.auth.jwt import TokenRules, TokenVerifier, make_verifier, mint
 from hotpath.auth.keys import DevelopmentKey, load_development_key
 from hotpath.config import Endpoint, Settings
+from hotpath.rest.calls import Route
 from hotpath.rest.server import RestEdge
 from hotpath.rest.services import Services
 from hotpath.storage.memory import MemoryLog, MemoryStore
@@ -46,6 +47,7 @@ class TestService:
         sub: str = "tester",
         minutes: float = 60,
         condition: str | None = None,
+        partitions: tuple[str, ...] = (),
     ) -> str:
         """A development JWT."""
         return mint(
@@ -57,6 +59,7 @@ class TestService:
             now_ms=self.clock.now_ms(),
             minutes=minutes,
             condition=condition,
+            partitions=partitions,
         )
 
     def bearer(self, scope: str = ALL_SCOPES, **claims) -> dict[str, str]:
@@ -84,7 +87,9 @@ async def eventually(check: Callable[[], object], *, turns: int = 2_000) -> None
 
 
 @asynccontextmanager
-async def running_service(data_dir: Path, **options: object) -> AsyncIterator[TestService]:
+async def running_service(
+    data_dir: Path, *, routes: Callable[[Core], list[Route]] | None = None, **options: object
+) -> AsyncIterator[TestService]:
     """Start a service on a free port of the loopback, and stop it."""
     settings = Settings(data_dir=data_dir, http="127.0.0.1:0", **options)
     clock = ManualClock()
@@ -101,12 +106,16 @@ async def running_service(data_dir: Path, **options: object) -> AsyncIterator[Te
             ring=core.ring,
             keys=core.keys,
             revoking=core.revoking,
+            looking=core.looking,
+            peeking=core.peeking,
+            whys=core.whys,
             verifier=verifier,
             clock=clock,
             metrics=core.metrics,
             connection_url=lambda path: f"amqp://feeds.example.com:5672/{path}",
             readiness=lambda: unready,
-        )
+        ),
+        routes=routes(core) if routes else (),
     )
     port = await edge.start(Endpoint("127.0.0.1:0"))
     async with aiohttp.ClientSession() as session:

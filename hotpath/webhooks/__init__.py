@@ -1,0 +1,1 @@
+"""Webhook streams: an edge like `amqp`, whose receivers are HTTPS endpoints."""
