@@ -1,15 +1,16 @@
-"""The command line: ``python -m bench throughput | latency | peer | clients``."""
+"""The command line: ``python -m bench throughput | latency | peer | abuse | idle | backlog | clients``."""
 
 import argparse
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from types import FrameType
 
-from bench import report, self_test
+from bench import abuse, backlog, idle, report, self_test, webhooks
+from bench.crowd import KINDS
 from bench.errors import BenchError, RunError, UsageError
 from bench.measure import Result, measure
 from bench.workload import Workload, default_connections
@@ -66,6 +67,20 @@ def _add_workload_options(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, help="write all numbers to this JSON file")
 
 
+def _add_standing_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    standing = commands.add_parser("idle", help="memory for subscriptions and links at rest")
+    standing.add_argument("--links", type=positive_integer, default=10_000)
+    away = commands.add_parser("backlog", help="start and catch-up with a full log")
+    away.add_argument("--messages", type=positive_integer, default=1_000_000)
+    for command in (standing, away):
+        command.add_argument("--subscriptions", type=positive_integer, default=10_000)
+        command.add_argument("--seconds", type=positive_number, default=5.0,
+            help="of the client beside it (5)")  # fmt: skip
+        command.add_argument("--rounds", type=positive_integer, default=1)
+        command.add_argument("--work-dir", type=Path, default=Path(tempfile.gettempdir()))
+        command.add_argument("--out", type=Path, help="write all numbers to this JSON file")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
@@ -79,6 +94,13 @@ def build_parser() -> argparse.ArgumentParser:
     peer.add_argument("--rates", type=positive_integers, metavar="N,N", help="fixed rates")
     for command in (throughput, latency, peer):
         _add_workload_options(command)
+    bad = commands.add_parser("abuse", help="a good client beside thousands of bad ones")
+    bad.add_argument("--kind", action="append", choices=KINDS, help="only this one (repeatable)")
+    bad.add_argument("--count", type=positive_integer, default=5_000, help="bad connections (5000)")
+    bad.add_argument("--seconds", type=positive_number, default=10.0)
+    bad.add_argument("--work-dir", type=Path, default=Path(tempfile.gettempdir()))
+    _add_standing_commands(commands)
+    webhooks.add_command(commands)
     clients = commands.add_parser("clients", help="sender straight to receiver: their limit")
     clients.add_argument("--size", type=positive_integers, default=(323,), metavar="BYTES,…")
     clients.add_argument("--count", type=positive_integer, default=1_000_000)
@@ -158,6 +180,16 @@ def _compare(options: argparse.Namespace) -> int:
     return EXIT_FAILED if any(result.problems for result in results) else EXIT_OK
 
 
+#: Commands with a table of their own.
+ALONE: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "abuse": abuse.run,
+    "backlog": backlog.run,
+    "clients": self_test.run,
+    "idle": idle.run,
+    "webhooks": webhooks.run,
+}
+
+
 def _stop(_number: int, _frame: FrameType | None) -> None:
     raise RunError("stopped by SIGTERM")  # unwinds every `with`, so no child is left behind
 
@@ -167,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
-        return self_test.run(options) if options.command == "clients" else _compare(options)
+        return ALONE.get(options.command, _compare)(options)
     except UsageError as error:
         print(f"bench: {error}", file=sys.stderr)
         return EXIT_USAGE

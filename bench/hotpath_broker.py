@@ -91,18 +91,44 @@ async def post(session: aiohttp.ClientSession, path: str, body: dict[str, Any]) 
         return created
 
 
-async def create_links(session: aiohttp.ClientSession, workload: Workload) -> Sequence[Link]:
+async def create_links(
+    session: aiohttp.ClientSession,
+    workload: Workload,
+    *,
+    prefix: str = "",
+    more: dict[str, Any] | None = None,
+) -> Sequence[Link]:
     """Create all subscriptions of a workload, a few at a time."""
     gate = asyncio.Semaphore(CREATES_IN_FLIGHT)
 
     async def create(index: int) -> Link:
         async with gate:
-            body = {**SUBSCRIPTION, "filter": workload.filter_of(index)}
+            wanted = workload.filter_of(index)
+            if prefix:
+                wanted = wanted.replace("objectId = 'obj", f"objectId = '{prefix}")
+            body = {**SUBSCRIPTION, **(more or {}), "filter": wanted}
             created = await post(session, f"/subscriptions/{TOPIC}", body)
         address = address_of(created["connectionURL"])
         return Link(workload.connection_of(index), address, created["sasToken"])
 
     return await asyncio.gather(*(create(index) for index in range(workload.subscriptions)))
+
+
+async def create_many(
+    http: str,
+    jwt: str,
+    workload: Workload,
+    *,
+    prefix: str,
+    more: dict[str, Any] | None = None,
+) -> Sequence[Link]:
+    """Create a workload's subscriptions; with a prefix, to objects that nobody publishes."""
+    async with aiohttp.ClientSession(
+        http,
+        headers={"Authorization": f"Bearer {jwt}"},
+        timeout=aiohttp.ClientTimeout(total=REST_TIMEOUT_S),
+    ) as session:
+        return await create_links(session, workload, prefix=prefix, more=more or {})
 
 
 async def prepare(http: str, jwt: str, workload: Workload) -> tuple[Sequence[Link], str, str]:

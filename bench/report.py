@@ -155,6 +155,13 @@ def summary(results: Sequence[Result]) -> list[dict[str, Any]]:
     return lines
 
 
+def write_document(path: Path, runs: Sequence[dict[str, Any]], work_dir: Path) -> None:
+    """Write the runs of a command with a table of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"environment": environment(work_dir), "runs": list(runs)}
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
 def write_json(path: Path, results: Sequence[Result], about: dict[str, Any]) -> None:
     """Write everything that was measured."""
     path.parent.mkdir(parents=True, exist_ok=True)

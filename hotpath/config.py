@@ -7,6 +7,7 @@ a unit in its name or text, a bound and a default. Secrets never show in `repr` 
 
 import os
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, Self
 
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     public_host: str | None = Field(
         None, description="Host or host:port that clients see in connectionURL"
     )
+    console: bool = Field(True, description="Serve the console at /console and the API's at /docs")
 
     # TLS
     tls_cert: Path | None = Field(None, description="PEM file: server certificate and chain")
@@ -155,6 +157,15 @@ class Settings(BaseSettings):
     max_connections_per_address: int = Field(
         12_000, ge=1, description="AMQP connections from one address at a time"
     )
+    max_connections_unauthenticated_per_address: int = Field(
+        1_000, ge=1, description="AMQP connections without any right from one address"
+    )
+    unauthenticated_bytes_max: int = Field(
+        262_144, ge=1_024, description="Bytes that an AMQP connection may send without any right"
+    )
+    unauthenticated_sessions_max: int = Field(
+        16, ge=1, description="Sessions of an AMQP connection without any right"
+    )
     authenticate_seconds: float = Field(
         60.0, ge=1, description="Time in which a connection must obtain a right"
     )
@@ -163,13 +174,28 @@ class Settings(BaseSettings):
     max_http_connections_per_address: int = Field(
         12_000, ge=1, description="HTTP connections from one address at a time"
     )
+    max_http_connections_unauthenticated: int = Field(
+        4_000, ge=1, description="HTTP connections that have shown no valid token yet"
+    )
+    max_http_connections_unauthenticated_per_address: int = Field(
+        1_000, ge=1, description="HTTP connections from one address without a valid token"
+    )
     http_header_seconds: float = Field(
         10.0, ge=0.1, le=3_600, description="Time for the whole head of an HTTP request"
     )
     http_body_seconds: float = Field(
         60.0, ge=0.1, le=3_600, description="Time for a request's body, or a stream's next part"
     )
+    http_stream_seconds: float = Field(
+        3_600.0, ge=0.1, le=86_400, description="Time for one NDJSON stream as a whole"
+    )
+    http_stream_bytes_max: int = Field(
+        17_179_869_184, ge=1_024, description="Bytes of one NDJSON stream"
+    )
     max_links_per_connection: int = Field(4_096, ge=1, description="Links of one connection")
+    refused_links_max: int = Field(
+        64, ge=1, description="Refused links in a row at which a connection is closed"
+    )
     max_sessions_per_connection: int = Field(4_096, ge=1, le=65_535, description="Sessions of one")
     amqp_idle_seconds: float = Field(
         240.0, ge=1, le=86_400, description="Silence after which a peer counts as gone"
@@ -177,6 +203,9 @@ class Settings(BaseSettings):
     amqp_frame_bytes: int = Field(65_536, ge=512, le=1_048_576, description="Largest AMQP frame")
     output_bytes_max: int = Field(
         1_048_576, ge=16_384, description="Unsent bytes at which a connection gets no more"
+    )
+    output_total_bytes_max: int = Field(
+        268_435_456, ge=1_048_576, description="Unsent bytes of all AMQP connections together"
     )
     publish_credit: int = Field(1_000, ge=1, le=100_000, description="Credit of a publishing link")
     pending_bytes_max: int = Field(
@@ -197,7 +226,80 @@ class Settings(BaseSettings):
         1_000, ge=1, description="Links on one subscription"
     )
     scheduled_max: int = Field(100_000, ge=1, description="Scheduled messages of one tenant")
+    scheduled_bytes_max: int = Field(
+        268_435_456, ge=1_024, description="Bytes of one tenant's scheduled messages"
+    )
+    dead_letters_max: int = Field(
+        100_000, ge=1, description="Dead letters of one subscription at which no more are set aside"
+    )
+    dead_letter_bytes_max: int = Field(
+        4_294_967_296,
+        ge=1_024,
+        description="Bytes of one tenant's dead letters at which no more are set aside",
+    )
+    streams_per_tenant_max: int = Field(10_000, ge=1, description="Webhook streams of one tenant")
+    points_per_stream_max: int = Field(100_000, ge=1, description="Points of one webhook stream")
+    stream_points_per_tenant_max: int = Field(
+        1_000_000, ge=1, description="Points of all webhook streams of one tenant"
+    )
+    points_per_tenant_max: int = Field(
+        1_000_000, ge=1, description="Points of one tenant whose state is kept"
+    )
+    point_value_chars_max: int = Field(
+        8_192, ge=1, le=1_048_576, description="Longest value of a point, characters"
+    )
+    max_stream_bytes: int = Field(
+        8_388_608, ge=1024, description="Largest body of a call on a stream's points, bytes"
+    )
+    webhook_secret_key_file: Path | None = Field(
+        None,
+        description="File with the key that seals webhook secrets, 32 bytes in base64; "
+        "without it one is made in the data directory",
+    )
+    webhook_allow_http: bool = Field(
+        False, description="Let webhook URLs be http, for development; else they must be https"
+    )
+    webhook_allow_networks: str | None = Field(
+        None,
+        max_length=8_192,
+        description="Networks (CIDR, separated by commas) that are not public and yet may receive",
+    )
+    webhook_retry_seconds: str = Field(
+        "5,30,120,600,1800,7200,18000,36000",
+        max_length=1_024,
+        description="Delays between the attempts to deliver an event, each drawn from 20 % around",
+    )
+    webhook_retry_after_seconds_max: float = Field(
+        3_600.0, ge=0, le=604_800, description="Longest Retry-After of an endpoint that is heeded"
+    )
+    webhook_disable_hours: float = Field(
+        120.0, gt=0, le=87_600, description="Time of failing after which a stream is disabled"
+    )
+    webhook_requests_max: int = Field(
+        512, ge=2, le=100_000, description="Webhook requests under way at a time, all streams"
+    )
+    webhook_requests_per_stream_max: int = Field(
+        16, ge=1, le=10_000, description="Webhook requests under way at a time, one stream"
+    )
+    webhook_window: int = Field(
+        2_000, ge=1, le=1_000_000, description="Events of one stream sent or waiting for a retry"
+    )
+    webhook_history: int = Field(
+        100, ge=1, le=100_000, description="Delivery attempts remembered of one stream"
+    )
+    webhook_tls_ca: Path | None = Field(
+        None, description="PEM file: further authorities that webhook endpoints are trusted by"
+    )
     drain_seconds: float = Field(10.0, ge=0, le=300, description="Time for a clean stop, seconds")
+    trace_endpoint: str | None = Field(
+        None,
+        max_length=2_048,
+        pattern="^https?://[^ ]+$",
+        description="OTLP/HTTP address of a trace collector; none: no tracing",
+    )
+    trace_ratio: float = Field(
+        0.0, ge=0, le=1, description="Share of the untraced control calls that begin a trace"
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Log detail")
     log_json: bool = Field(False, description="Logs as JSON lines")
 
@@ -213,6 +315,22 @@ class Settings(BaseSettings):
     def _check_rate(cls, value: str) -> str:
         if not _RATE.match(value):
             raise ValueError(f"{value!r} is not like 50/second")
+        return value
+
+    @field_validator("webhook_allow_networks")
+    @classmethod
+    def _check_networks(cls, value: str | None) -> str | None:
+        for network in (value or "").split(","):
+            if network.strip():
+                ip_network(network.strip())
+        return value
+
+    @field_validator("webhook_retry_seconds")
+    @classmethod
+    def _check_steps(cls, value: str) -> str:
+        steps = [float(step) for step in value.split(",") if step.strip()]
+        if len(steps) > 100 or not all(0 <= step <= 604_800 for step in steps):
+            raise ValueError("give up to 100 delays from 0 to 604800 seconds")
         return value
 
     @model_validator(mode="after")

@@ -66,6 +66,24 @@ def set_up_logging(level: str, *, as_json: bool) -> None:
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
 
 
+class Seldom:
+    """Lets one report through in a while, so that what happens often fills no log."""
+
+    def __init__(self, every_ms: int) -> None:
+        self._every_ms = every_ms
+        self._last_ms: int | None = None
+        self._kept_back = 0
+
+    def take(self, now_ms: int) -> int | None:
+        """How many were kept back since the last report; None: keep this one back too."""
+        if self._last_ms is not None and now_ms - self._last_ms < self._every_ms:
+            self._kept_back += 1
+            return None
+        kept_back, self._kept_back = self._kept_back, 0
+        self._last_ms = now_ms
+        return kept_back
+
+
 class Metrics:
     """All metrics of one service. Names and meanings are listed in docs/metrics.md."""
 
@@ -92,6 +110,10 @@ class Metrics:
         self.dead_letters = self._counter(
             "hotpath_dead_letters", "Messages copied to dead letters, by reason", "reason"
         )
+        self.dead_letters_refused = self._counter(
+            "hotpath_dead_letters_refused",
+            "Messages that were not set aside because there are too many dead letters",
+        )
         self.commits = self._counter("hotpath_commits", "Commits of the log")
         self.commit_failures = self._counter("hotpath_commit_failures", "Commits that failed")
         self.commit_seconds = Histogram(
@@ -107,6 +129,8 @@ class Metrics:
             "hotpath_subscriptions_ended", "Subscriptions ended, by cause", "cause"
         )
         self.subscriptions = self._gauge("hotpath_subscriptions", "Subscriptions that exist")
+        self.points = self._gauge("hotpath_points", "Points whose state is in memory")
+        self.streams = self._gauge("hotpath_streams", "Webhook streams, by status", "status")
         self.receivers = self._gauge("hotpath_receivers", "Receivers attached to feeds")
         self.connections = self._gauge("hotpath_amqp_connections", "AMQP connections", "listener")
         self.refused_connections = self._counter(
@@ -115,6 +139,21 @@ class Metrics:
         self.http_connections = self._gauge("hotpath_http_connections", "HTTP connections")
         self.refused_http_connections = self._counter(
             "hotpath_http_connections_refused", "HTTP connections refused, by cause", "cause"
+        )
+        self.webhook_events = self._counter(
+            "hotpath_webhook_events", "Events of webhook streams that are done with", "result"
+        )
+        self.webhook_attempts = self._counter(
+            "hotpath_webhook_attempts", "Attempts to deliver to a webhook, by result", "result"
+        )
+        self.webhook_seconds = Histogram(
+            "hotpath_webhook_seconds",
+            "Time of one attempt to deliver to a webhook",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15),
+            registry=self.registry,
+        )
+        self.webhook_in_flight = self._gauge(
+            "hotpath_webhook_in_flight", "Webhook requests under way"
         )
         self.tail_bytes = self._gauge("hotpath_tail_bytes", "Payload bytes kept in memory")
         self.log_damage = self._counter(

@@ -7,7 +7,7 @@ fail (`fail_next`), to keep commits waiting (`pause`) and to lose what is not du
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from typing import Final
@@ -95,6 +95,11 @@ class MemoryLog:
             scheduled=[copy(message) for _, message in sorted(kept.scheduled.items())],
             dead={
                 name: {seq: letter.delivery_count for seq, letter in sorted(letters.items())}
+                for name, letters in kept.dead.items()
+                if letters
+            },
+            dead_sizes={
+                name: {seq: len(letter.payload) for seq, letter in letters.items()}
                 for name, letters in kept.dead.items()
                 if letters
             },
@@ -258,23 +263,34 @@ class MemoryStore:
     def __init__(self) -> None:
         self._kinds: dict[str, dict[str, dict[str, object]]] = {}
         self._columns: dict[str, dict[str, None]] = {}
-        self._failures: deque[LogFailure] = deque()
+        self._failures: deque[LogFailure | None] = deque()
 
-    def fail_next(self, failure: LogFailure, *, times: int = 1) -> None:
-        """Let the next changes fail."""
-        self._failures.extend([failure] * times)
+    def fail_next(self, failure: LogFailure, *, times: int = 1, after: int = 0) -> None:
+        """Let the next changes fail, but for so many before them."""
+        self._failures.extend([None] * after + [failure] * times)
 
-    async def load(self, kind: str) -> list[dict[str, object]]:
+    async def load(self, kind: str, *, prefix: str = "") -> list[dict[str, object]]:
         """Records in the order of their creation, None in columns that a record left out."""
         columns = self._columns.get(kind, {})
         return [
             {column: record.get(column) for column in columns}
-            for record in self._kinds.get(kind, {}).values()
+            for key, record in self._kinds.get(kind, {}).items()
+            if key.startswith(prefix)
         ]
 
     async def put(self, kind: str, key: str, record: dict[str, object]) -> None:
         """Create or replace a record."""
         await self._change(lambda: self._put(kind, key, dict(record)))
+
+    async def put_many(self, kind: str, records: Sequence[tuple[str, dict[str, object]]]) -> None:
+        """Create or replace records."""
+        copies = [(key, dict(record)) for key, record in records]
+
+        def put_all() -> None:
+            for key, record in copies:
+                self._put(kind, key, record)
+
+        await self._change(put_all)
 
     async def delete(self, kind: str, keys: Iterable[str]) -> None:
         """Remove records."""
@@ -283,8 +299,9 @@ class MemoryStore:
 
     async def _change(self, change: Callable[[], None]) -> None:
         await asyncio.sleep(0)
-        if self._failures:
-            raise self._failures.popleft()
+        failure = self._failures.popleft() if self._failures else None
+        if failure is not None:
+            raise failure
         change()
 
     def _put(self, kind: str, key: str, record: dict[str, object]) -> None:

@@ -364,7 +364,10 @@ async def test_after_close_everything_is_refused(harness: LogHarness):
 
 @pytest.mark.parametrize("how", ["restart", "kill_and_restart"])
 async def test_deltas_come_on_top_of_the_snapshot(harness: LogHarness, how):
-    snapshot = Progress(10, unsettled={4}, counts={4: 2}, active_ms=50, matched_total=7)
+    given = {4: b"\x00\xff"}
+    snapshot = Progress(
+        10, unsettled={4}, counts={4: 2}, active_ms=50, matched_total=7, modified=given
+    )
     delta = ProgressDelta(
         12,
         settled=(15, 17),
@@ -373,6 +376,7 @@ async def test_deltas_come_on_top_of_the_snapshot(harness: LogHarness, how):
         active_ms=90,
         settled_total=8,
         delivered_total=9,
+        modified=((13, b"a"), (14, b""), (15, b"settled")),
     )
     await harness.log.commit(Commit(1, snapshots=[(SUB, snapshot)]))
     await harness.log.commit(Commit(2, progress=[(SUB, delta)]))
@@ -380,7 +384,9 @@ async def test_deltas_come_on_top_of_the_snapshot(harness: LogHarness, how):
 
     recovered = await getattr(harness, how)()
 
-    expected = Progress(10, unsettled={4}, counts={4: 2}, active_ms=50, matched_total=7)
+    expected = Progress(
+        10, unsettled={4}, counts={4: 2}, active_ms=50, matched_total=7, modified=given
+    )
     expected.apply(delta)
     expected.apply(ProgressDelta(13))
     assert recovered.progress == {SUB: expected}
@@ -498,7 +504,7 @@ async def test_dead_letters_come_in_order_and_by_the_page(harness: LogHarness):
 
 @pytest.mark.parametrize("how", ["restart", "kill_and_restart"])
 async def test_delivery_counts_of_dead_letters_are_kept(harness: LogHarness, how):
-    letters = [DeadLetter(n, enqueued_ms=1, payload=b"p", reason="r") for n in (1, 2, 3)]
+    letters = [DeadLetter(n, enqueued_ms=1, payload=b"p" * n, reason="r") for n in (1, 2, 3)]
     await harness.log.commit(Commit(1, dead=[(SUB, letter) for letter in letters]))
     await harness.log.commit(
         Commit(2, dead_updates=[(SUB, 2, 5), (SUB, 77, 1)], dead_removals=[(SUB, 1), (SUB, 88)])
@@ -507,6 +513,7 @@ async def test_delivery_counts_of_dead_letters_are_kept(harness: LogHarness, how
     recovered = await getattr(harness, how)()
 
     assert recovered.dead == {SUB: {2: 5, 3: 0}}
+    assert recovered.dead_sizes == {SUB: {2: 2, 3: 3}}
     kept = await harness.log.dead_letters(SUB, from_seq=1, limit=9)
     assert [(letter.seq, letter.delivery_count) for letter in kept] == [(2, 5), (3, 0)]
 

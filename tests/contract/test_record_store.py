@@ -122,3 +122,53 @@ async def test_keys_and_values_are_never_taken_for_statements(harness: LogHarnes
     assert await harness.store.load("keys") == [{"a": nasty}]
     await harness.store.delete("keys", [nasty])
     assert await harness.store.load("keys") == []
+
+
+@pytest.mark.parametrize("how", ["restart", "kill_and_restart"])
+async def test_many_records_are_put_at_once(harness: LogHarness, how):
+    await harness.store.put("keys", "b", {"name": "b", "n": 1})
+
+    await harness.store.put_many(
+        "keys", [("a", {"name": "a"}), ("b", {"name": "b", "n": 2}), ("c", {"m": b"\x00"})]
+    )
+    await harness.store.put_many("keys", [])
+
+    await getattr(harness, how)()
+    assert await harness.store.load("keys") == [
+        {"name": "b", "n": 2, "m": None},
+        {"name": "a", "n": None, "m": None},
+        {"name": None, "n": None, "m": b"\x00"},
+    ]
+
+
+async def test_of_records_put_at_once_the_last_of_a_key_counts(harness: LogHarness):
+    await harness.store.put_many("keys", [("k", {"n": 1}), ("k", {"n": 2})])
+
+    assert await harness.store.load("keys") == [{"n": 2}]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "names"),
+    [
+        ("", ["a/1", "a/2", "a", "b/1", "a\U0010ffff/1", "\U0010ffff/1", "\ud7ff/1", "%_/1"]),
+        ("a/", ["a/1", "a/2"]),
+        ("a", ["a/1", "a/2", "a", "a\U0010ffff/1"]),
+        ("b/1", ["b/1"]),
+        ("a\U0010ffff", ["a\U0010ffff/1"]),
+        ("\U0010ffff", ["\U0010ffff/1"]),
+        ("\ud7ff", ["\ud7ff/1"]),
+        ("%_/", ["%_/1"]),
+        ("c", []),
+    ],
+)
+async def test_records_are_loaded_by_the_beginning_of_their_keys(
+    harness: LogHarness, prefix, names
+):
+    keys = ["a/1", "a/2", "a", "b/1", "a\U0010ffff/1", "\U0010ffff/1", "\ud7ff/1", "%_/1"]
+    await harness.store.put_many("keys", [(key, {"name": key}) for key in keys])
+
+    assert [record["name"] for record in await harness.store.load("keys", prefix=prefix)] == names
+
+
+async def test_nothing_is_loaded_of_a_kind_that_is_not_there(harness: LogHarness):
+    assert await harness.store.load("keys", prefix="a") == []

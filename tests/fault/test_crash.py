@@ -1,25 +1,25 @@
 """The whole service is killed under load; what it had answered holds. `make crash` does it long."""
 
-import random
-
 import pytest
 
 from tests.fault.crash.ledger import Feed, Ledger, Mode, Outcome, Violation
 from tests.fault.crash.points import NAMED, Point, choose
 from tests.fault.crash.rounds import SEQUENCE, run_points
 
+#: Of the kills in the slice. Its first twelve points are ten named ones, retention among them,
+#: and two random; `python -m tests.fault.crash --seed` takes any other.
+SEED = 20261321
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("part", [0, 1])
 async def test_a_kill_at_any_point_breaks_no_promise(part):
-    seed = random.randrange(1 << 30)
-    print(
-        f"python -m tests.fault.crash --seed {seed} --first {part * SEQUENCE} --points {SEQUENCE}"
-    )
-    points = [choose(seed, part * SEQUENCE + index) for index in range(SEQUENCE)]
+    first = part * SEQUENCE
+    print(f"python -m tests.fault.crash --seed {SEED} --first {first} --points {SEQUENCE}")
+    points = [choose(SEED, first + index) for index in range(SEQUENCE)]
 
-    report = await run_points(points, seed=seed)
+    report = await run_points(points, seed=SEED)
 
     assert report.violations == []
     assert report.points == SEQUENCE

@@ -9,7 +9,9 @@ import pytest
 from hotpath.rest.calls import Guard
 from hotpath.rest.routes import ROUTES
 from hotpath.telemetry import _WideFormatter
+from tests.support.broker import running_broker
 from tests.support.services import running_service
+from tests.support.wire import MemoryPeer, plain, sasl_init
 
 GOOD = {"subscriptionTTL": 60, "sasTokenTTL": 10, "filter": "value > 3"}
 
@@ -38,7 +40,9 @@ def control_calls():
 
 
 def path_of(route) -> str:
-    return route.path.format(type="variables", subscriptionId="s1", publisherId="p1", name="k1")
+    return route.path.format(
+        type="variables", subscriptionId="s1", publisherId="p1", name="k1", sequenceNumber="1"
+    )
 
 
 async def test_every_control_call_leaves_one_line(service, audit) -> None:
@@ -109,3 +113,57 @@ async def test_it_holds_no_secret(service, audit) -> None:
     assert made["sasToken"] not in text
     assert key["secret"] not in text
     assert service.token() not in text
+
+
+async def test_logins_tokens_and_attaches_over_amqp_leave_one_line_each(tmp_path, audit) -> None:
+    async with running_broker(tmp_path) as broker:
+        subscription = await broker.subscribe()
+        address = f"variables/Subscriptions/{subscription.spec.id}"
+        peer = MemoryPeer(broker, container="reader")
+        await peer.login(plain("any", broker.sas(address)))
+        peer.open()
+        peer.receiver(address, name="mine")
+        peer.receiver("events/Subscriptions/other", name="theirs")
+        await peer.pump()
+        await peer.put_token(broker.sas(address))
+        await peer.put_token("SharedAccessSignature nonsense")
+
+    login, mine, theirs, put, refused = audit()
+    assert (login["operation"], login["mechanism"], login["result"]) == (
+        "login",
+        "PLAIN",
+        "accepted",
+    )
+    for line in (mine, theirs, put, refused):
+        assert (line["container"], bool(line["remote"]), bool(line["at"])) == ("reader", True, True)
+    assert (mine["operation"], mine["link"], mine["address"]) == ("attach", "mine", address)
+    assert (mine["result"], mine["incoming"], mine["key_name"]) == ("accepted", False, "hotpath")
+    assert (theirs["link"], theirs["result"]) == ("theirs", "refused")
+    assert theirs["reason"].startswith("amqp:unauthorized-access: ")
+    assert (put["operation"], put["result"]) == ("putToken", "accepted")
+    assert (refused["operation"], refused["result"]) == ("putToken", "refused")
+    assert refused["reason"]
+
+
+async def test_a_refused_login_over_amqp_leaves_a_line(tmp_path, audit) -> None:
+    async with running_broker(tmp_path) as broker:
+        peer = MemoryPeer(broker)
+        await peer.login(plain("any", "no token"))
+        await peer.pump()
+
+    [line] = audit()
+    assert (line["operation"], line["result"], line["tenant"]) == ("login", "refused", None)
+    assert line["reason"]
+    assert "no token" not in str(line)
+
+
+async def test_what_a_peer_says_is_cut_in_the_audit_log(tmp_path, audit) -> None:
+    async with running_broker(tmp_path) as broker:
+        peer = MemoryPeer(broker, container="c" * 5_000)
+        await peer.login(sasl_init(b"ANONYMOUS"))
+        peer.open()
+        peer.receiver("x" * 5_000, name="n" * 5_000)
+        await peer.pump()
+
+    [line] = audit()
+    assert {len(line["container"]), len(line["link"]), len(line["address"])} == {512}

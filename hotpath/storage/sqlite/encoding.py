@@ -14,8 +14,12 @@ from itertools import accumulate, chain, pairwise
 from typing import Final
 from zlib import crc32
 
+from hotpath import native
 from hotpath.model.names import SubscriptionId
 from hotpath.model.subscription import Progress, ProgressDelta
+
+if native.ENABLED:
+    from hotpath.native._native import cut, frame
 
 
 class Damaged(Exception):
@@ -34,7 +38,7 @@ JournalEntry = tuple[SubscriptionId, ProgressDelta] | Forgotten
 _BATCH_KEY: Final = struct.Struct("<qqqq")
 _LETTER_KEY: Final = struct.Struct("<qq")
 _ENTRY: Final = struct.Struct("<BHqqqqIII")
-_DELTA, _FORGOTTEN = 0, 1
+_DELTA, _FORGOTTEN, _MODIFIED = 0, 1, 2
 _NO_ACTIVITY: Final = -1
 
 
@@ -43,6 +47,8 @@ _NO_ACTIVITY: Final = -1
 
 def encode_body(payloads: Sequence[bytes]) -> bytes:
     """Payloads as one blob. Raises ValueError when they are more than 4 GiB."""
+    if native.ENABLED:
+        return frame(payloads)
     try:
         ends = struct.pack(f"<{len(payloads)}I", *accumulate(map(len, payloads)))
     except struct.error as error:
@@ -52,6 +58,10 @@ def encode_body(payloads: Sequence[bytes]) -> bytes:
 
 def decode_body(body: bytes, count: int) -> list[bytes]:
     """The payloads of a blob. Raises Damaged."""
+    if native.ENABLED:
+        found = cut(body, count)
+        if found is not None:
+            return found
     base = 4 * count
     if count < 1 or len(body) < base:
         raise Damaged("a batch is shorter than its index")
@@ -96,10 +106,17 @@ def encode_delta(subscription: SubscriptionId, delta: ProgressDelta) -> bytes:
         len(delta.counts),
         len(delta.deferred),
     )
+    tail = b"".join(_encode_modified(name, *item) for item in delta.modified)
     if not (delta.settled or delta.counts or delta.deferred):
-        return head + name
+        return head + name + tail
     numbers = [*delta.settled, *chain(*delta.counts), *chain(*delta.deferred)]
-    return head + name + struct.pack(f"<{len(numbers)}q", *numbers)
+    return head + name + struct.pack(f"<{len(numbers)}q", *numbers) + tail
+
+
+def _encode_modified(name: bytes, seq: int, properties: bytes) -> bytes:
+    """An entry of its own for what receivers have given a message: few messages have that."""
+    head = _ENTRY.pack(_MODIFIED, len(name), seq, _NO_ACTIVITY, 0, 0, len(properties), 0, 0)
+    return head + name + properties
 
 
 def encode_forgotten(subscription: SubscriptionId) -> bytes:
@@ -133,6 +150,12 @@ def _decode_entry(body: bytes, at: int) -> tuple[JournalEntry, int]:
     if kind == _FORGOTTEN:
         return Forgotten(subscription), at
     settled_n, counts_n, deferred_n = lengths
+    if kind == _MODIFIED:
+        end = at + settled_n
+        if len(body) < end:
+            raise Damaged("a journal entry is cut off")
+        given = ((cursor, body[at:end]),)
+        return (subscription, ProgressDelta(cursor=0, modified=given)), end
     total = settled_n + 2 * counts_n + 2 * deferred_n
     if len(body) < at + 8 * total:
         raise Damaged("a journal entry is cut off")
@@ -162,8 +185,15 @@ def encode_progress(progress: Progress) -> str:
         f"[{progress.horizon},{sorted(progress.unsettled)},{sorted(progress.settled)},"
         f"{list(chain(*progress.counts.items()))},{sorted(progress.deferred)},"
         f"{progress.active_ms},{progress.settled_total},{progress.delivered_total},"
-        f"{progress.matched_total},{progress.counted_to}]"
+        f"{progress.matched_total},{progress.counted_to}{_modified_text(progress)}]"
     )
+
+
+def _modified_text(progress: Progress) -> str:
+    """What receivers have given messages; nothing where there is none, as there mostly is."""
+    if not progress.modified:
+        return ""
+    return "," + json.dumps({seq: given.hex() for seq, given in progress.modified.items()})
 
 
 def decode_progress(subscription: str, journal_id: int, *, crc: int, text: str) -> Progress:
@@ -172,7 +202,8 @@ def decode_progress(subscription: str, journal_id: int, *, crc: int, text: str) 
         raise Damaged("the checksum is wrong")
     try:
         horizon, unsettled, settled, counts, deferred, *rest = json.loads(text)
-        active_ms, settled_total, delivered_total, matched_total, counted_to = rest
+        active_ms, settled_total, delivered_total, matched_total, counted_to, *more = rest
+        modified = more[0] if more else {}
         return Progress(
             horizon=horizon,
             unsettled=set(unsettled),
@@ -184,8 +215,9 @@ def decode_progress(subscription: str, journal_id: int, *, crc: int, text: str) 
             delivered_total=delivered_total,
             matched_total=matched_total,
             counted_to=counted_to,
+            modified={int(seq): bytes.fromhex(given) for seq, given in modified.items()},
         )
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged("a snapshot is unreadable") from error
 
 

@@ -48,10 +48,12 @@ def recover(connection: sqlite3.Connection, wal_loss: str | None) -> Opening:
     snapshot_ids = _load_snapshots(connection, opening)
     _apply_journal(connection, opening, snapshot_ids)
     _load_scheduled(connection, opening.recovered)
-    for name, seq, count in connection.execute(
-        "SELECT subscription, seq, delivery_count FROM dead_letter ORDER BY subscription, seq"
+    for name, seq, count, size in connection.execute(
+        "SELECT subscription, seq, delivery_count, length(payload) FROM dead_letter "
+        "ORDER BY subscription, seq"
     ):
         opening.recovered.dead.setdefault(SubscriptionId(name), {})[seq] = count
+        opening.recovered.dead_sizes.setdefault(SubscriptionId(name), {})[seq] = size
     row = connection.execute("SELECT value FROM state WHERE key = 'alive_ms'").fetchone()
     opening.recovered.alive_ms = None if row is None else row[0]
     return opening

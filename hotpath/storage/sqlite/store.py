@@ -8,7 +8,8 @@ own: a value comes back as it was put in.
 import asyncio
 import re
 import sqlite3
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sqlite_utils import Database
@@ -28,15 +29,21 @@ class SqliteStore:
         self._database = database
         self._columns: dict[str, set[str]] = {}
 
-    async def load(self, kind: str) -> list[dict[str, object]]:
+    async def load(self, kind: str, *, prefix: str = "") -> list[dict[str, object]]:
         """Records in the order of their creation, None in columns that a record left out."""
         table = _table(kind)
-        return await self._database.query(lambda reader: _load(reader, table))
+        return await self._database.query(lambda reader: _load(reader, table, prefix))
 
     async def put(self, kind: str, key: str, record: dict[str, object]) -> None:
         """Create or replace a record; a replaced one keeps its place in the order."""
+        await self.put_many(kind, [(key, record)])
+
+    async def put_many(self, kind: str, records: Sequence[tuple[str, dict[str, object]]]) -> None:
+        """Create or replace records in one transaction; replaced ones keep their places."""
+        if not records:
+            return
         table = _table(kind)
-        await self._widen(table, record)
+        await self._widen(table, {name for _, record in records for name in record})
         # Columns that this record leaves out lose their old value.
         columns = sorted(self._columns[table])
         names = ", ".join(f'"{name}"' for name in (_KEY, *columns))
@@ -47,14 +54,14 @@ class SqliteStore:
         await self._change(
             f"INSERT INTO {table} ({names}) VALUES ({places}) "  # noqa: S608
             f"ON CONFLICT ({_KEY}) DO {conflict}",
-            [(key, *(record.get(column) for column in columns))],
+            [(key, *(record.get(column) for column in columns)) for key, record in records],
         )
 
     async def delete(self, kind: str, keys: Iterable[str]) -> None:
         """Remove records; keys that are not there are passed over."""
         table = _table(kind)
         rows: list[tuple[object, ...]] = [(key,) for key in keys]
-        await self._widen(table, {})
+        await self._widen(table, set())
         if rows:
             await self._change(f"DELETE FROM {table} WHERE {_KEY} = ?", rows)  # noqa: S608
 
@@ -63,16 +70,16 @@ class SqliteStore:
         self._database.submit(RecordJob(statement, rows, future))
         await future
 
-    async def _widen(self, table: str, record: dict[str, object]) -> None:
+    async def _widen(self, table: str, wanted: set[str]) -> None:
         """Make sure the table and its columns exist."""
         known = self._columns.get(table)
-        if known is not None and known.issuperset(record):
+        if known is not None and known.issuperset(wanted):
             return
-        for column in record:
+        for column in wanted:
             if not _NAME.fullmatch(column) or column == _KEY:
                 raise LogFailure(f"{column!r} is no name for a column")
         self._columns[table] = await self._database.call(
-            lambda writer: _widen_on_writer(writer, table, list(record))
+            lambda writer: _widen_on_writer(writer, table, sorted(wanted))
         )
 
 
@@ -99,9 +106,24 @@ def _widen_on_writer(connection: sqlite3.Connection, name: str, wanted: list[str
     return columns
 
 
-def _load(reader: sqlite3.Connection, table: str) -> list[dict[str, object]]:
+def _behind(prefix: str) -> str:
+    """The first key behind all that begin with a prefix, in SQLite's order of code points."""
+    last = ord(prefix[-1]) + 1
+    if last > sys.maxunicode:
+        return _behind(prefix[:-1]) if len(prefix) > 1 else prefix * 64
+    # Half of a surrogate pair is no character.
+    return prefix[:-1] + chr(0xE000 if last == 0xD800 else last)
+
+
+def _load(reader: sqlite3.Connection, table: str, prefix: str) -> list[dict[str, object]]:
+    # What begins with the prefix is a run in the key's index.
+    chosen = f"WHERE {_KEY} >= ? AND {_KEY} < ?" if prefix else ""
+    parameters = (prefix, _behind(prefix)) if prefix else ()
     try:
-        cursor = reader.execute(f"SELECT * FROM {table} ORDER BY rowid")  # noqa: S608
+        cursor = reader.execute(
+            f"SELECT * FROM {table} {chosen} ORDER BY rowid",  # noqa: S608
+            parameters,
+        )
     except sqlite3.OperationalError:
         exists = reader.execute(
             "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)

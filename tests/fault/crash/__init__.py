@@ -9,5 +9,6 @@ rest     the calls of an application
 ledger   the model: what was sent, answered, delivered and settled, and what must follow from it
 actors   what publishers and receivers have in common
 publishers, receivers, control   who is at work when the service is killed
-rounds   run, kill, restart, in the end drain everything and compare
+comparing   in the end: drain everything and compare
+rounds   run, kill, restart
 """

@@ -45,6 +45,7 @@ def print_report(report: Report, seconds: float) -> None:
         print(f"  {name:20} {report.reached[name]:5}{text}")
     for name, count in sorted(report.counts.items()):
         print(f"  {name}: {count}")
+    print(f"  longest seen after it should have been reaped: {report.overdue_s:.2f} s")
     print(f"{len(report.violations)} promises broken")
 
 

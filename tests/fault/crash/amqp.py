@@ -102,6 +102,11 @@ class AmqpClient(asyncio.Protocol):
         except TimeoutError:
             self.abort()
 
+    def stop_reading(self) -> None:
+        """Leave what comes where it is."""
+        if self._socket is not None:
+            self._socket.pause_reading()
+
     def abort(self) -> None:
         """Cut the connection."""
         if self._socket is not None:

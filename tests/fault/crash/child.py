@@ -22,7 +22,7 @@ from hotpath.amqp.listener import AmqpEdge
 from hotpath.app import App
 from hotpath.config import Settings
 from hotpath.core.subscription import Subscription
-from hotpath.service import upkeep
+from hotpath.service import liveness, upkeep
 from hotpath.service.admin import Administration
 from hotpath.service.commit import Committer
 from hotpath.service.deliver import Delivering
@@ -37,6 +37,8 @@ from hotpath.telemetry import set_up_logging
 
 #: Heartbeats and with them checkpoints come often enough for a run of a second.
 BEAT_MS: Final = 100
+#: In the same proportion to them as in earnest.
+MARK_MS: Final = 125
 READY_SECONDS: Final = 20.0
 
 #: Named points beside those of the writer: owner, method, and whether before or after it.
@@ -133,7 +135,8 @@ def serve(orders: Orders, pipe: Connection) -> None:
     set_up_logging("warning", as_json=False)
     probe = make_killer(orders.point, orders.visit)
     plant(orders.point, probe)
-    upkeep.BEAT_MS = BEAT_MS
+    upkeep.BEAT_MS = liveness.BEAT_MS = BEAT_MS
+    liveness.MARK_MS = MARK_MS
     app = App(Settings(data_dir=orders.directory, **orders.options))
     store = app._database
     store.options = replace(

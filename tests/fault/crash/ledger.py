@@ -301,6 +301,13 @@ class Ledger:
         if item.pending is outcome:
             item.pending = None
 
+    def left(self, feed: Feed, number: int) -> None:
+        """A receiver leaves a message to the end of its lock: it comes again, counted, or dies."""
+        item = feed.items[number]
+        item.abandons_said += 1
+        item.cut, item.pending = True, None
+        self.counts["locks left to their end"] += 1
+
     def cut(self, feed: Feed, numbers: Iterable[int]) -> None:
         """A link is gone that held these."""
         feed.cuts += 1

@@ -43,6 +43,8 @@ class Receiver(Actor):
         super().__init__(ledger, rng)
         self.feed = feed
         self.draining = False
+        self.held_share = 0.03
+        """Share of messages that stay unsettled as long as the link is there."""
         self.at_end = asyncio.Event()
         self._weights = weights
         self._held: dict[Delivery, tuple[int, Outcome | None]] = {}
@@ -99,7 +101,7 @@ class Receiver(Actor):
             return
         self._held[delivery] = (number, None)
         self._refill()
-        if self.draining or self.rng.random() < 0.97:
+        if self.draining or self.rng.random() >= self.held_share:
             self._say(delivery, number)
 
     def _say(self, delivery: Delivery, number: int) -> None:
@@ -143,13 +145,16 @@ class Receiver(Actor):
     def _on_end(self, reason: str) -> None:
         if self._left:
             return
-        self._forget()
+        self.forget()
         expected = self.ledger.stopping or self.feed.delete_asked
         if reason != "connection lost" and not expected:
             text = f"{self.feed.name}: detached with {reason or 'no reason'}"
             self.violation = self.violation or Violation(text)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """The link is gone for us: what comes from now on does not count."""
+        if self._left:
+            return
         self._left = True
         self.ledger.cut(self.feed, self.unconfirmed())
         self._held.clear()
@@ -160,7 +165,7 @@ class Receiver(Actor):
 
     async def leave(self) -> None:
         """Detach and close the connection; what comes from now on does not count."""
-        self._forget()
+        self.forget()
         self._link.link.close()
         self.client.flush()
         with contextlib.suppress(TimeoutError):
@@ -184,7 +189,7 @@ class RestlessReceiver(Receiver):
         if self.rng.random() < 0.5:
             await self.leave()
         else:
-            self._forget()
+            self.forget()
             self.client.abort()
 
 

@@ -1,5 +1,7 @@
 """The calls of an application; an answer that never came is None."""
 
+import io
+import json
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -34,9 +36,14 @@ class RestCalls:
     async def call(self, method: str, path: str, body: object = None) -> Answer | None:
         """One call; None when the service died under it."""
         headers = {"Authorization": f"Bearer {self._token}"}
+        sent: io.BytesIO | None = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            # A stream: bytes over 1 MiB given at once make aiohttp warn.
+            sent = io.BytesIO(json.dumps(body).encode())
         try:
             async with self._session.request(
-                method, self._base_url + path, json=body, headers=headers
+                method, self._base_url + path, data=sent, headers=headers
             ) as answer:
                 text = await answer.read()
                 return Answer(answer.status, await answer.json() if text else {})

@@ -20,23 +20,14 @@ from hotpath.auth.keys import load_development_key
 from hotpath.config import Settings
 from tests.fault.crash.actors import Actor, Numbers
 from tests.fault.crash.child import Child, Orders
+from tests.fault.crash.comparing import ACCEPT_ONLY, Comparison
 from tests.fault.crash.control import MINUTE_S, PLANS, Control
-from tests.fault.crash.ledger import (
-    END,
-    MAX_DELIVERIES,
-    Feed,
-    Ledger,
-    Mode,
-    Outcome,
-    Violation,
-    wall_ms,
-)
+from tests.fault.crash.ledger import MAX_DELIVERIES, Feed, Ledger, Mode, Outcome, Violation
 from tests.fault.crash.points import ENDING, FRESH, RETENTION, Point
 from tests.fault.crash.publishers import AmqpPublisher, HttpPublisher
 from tests.fault.crash.receivers import (
     LETTER_WEIGHTS,
     RANDOM_WEIGHTS,
-    DeadLetterReader,
     FencedReceiver,
     Receiver,
     RestlessReceiver,
@@ -48,7 +39,6 @@ RUN_SECONDS: Final = 3.0
 #: Kills of one data directory.
 SEQUENCE: Final = 6
 SCOPES: Final = ("hotpath.subscribe", "hotpath.publish")
-ACCEPT_ONLY: Final = {Outcome.ACCEPT: 1}
 TOPICS: Final = ["variables", "variables", "events"]
 
 
@@ -61,6 +51,8 @@ class Report:
     missed: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
+    overdue_s: float = 0.0
+    """The longest that a subscription was seen after it should have been reaped."""
 
     def add(self, other: "Report") -> None:
         """Take in another one."""
@@ -69,6 +61,7 @@ class Report:
         self.missed.update(other.missed)
         self.counts.update(other.counts)
         self.violations += other.violations
+        self.overdue_s = max(self.overdue_s, other.overdue_s)
 
 
 class Rounds:
@@ -97,6 +90,7 @@ class Rounds:
         except (Violation, AssertionError, TimeoutError) as violation:
             self.report.violations.append(f"{now}: {violation!r}")
         self.report.counts.update(self.ledger.counts)
+        self.report.overdue_s = self._control.overdue_s
         return self.report
 
     def _orders(self, point: Point | None) -> Orders:
@@ -136,6 +130,7 @@ class Rounds:
             urls = await child.ready()
             missed = False
             if urls is not None:
+                self._control.run_ready()
                 async with RestCalls(urls["http"], self._token("acme")) as rest:
                     missed = await self._under_load(child, urls, point, rest=rest)
             code = await child.ended(20)
@@ -173,6 +168,7 @@ class Rounds:
         wanted = self.ledger.ticks + point.count
         broken = False
         while child.running and not broken:
+            self._control.seen_up()
             await asyncio.sleep(0.002)
             if point.name is None and self.ledger.ticks >= wanted:
                 child.kill()
@@ -275,81 +271,16 @@ class Rounds:
             urls = await child.ready()
             if urls is None:
                 raise Violation("the service does not start any more")
+            self._control.run_ready()
             async with RestCalls(urls["http"], self._token("acme")) as rest:
-                await self._compare(urls["amqp"], rest)
+                end = Comparison(self.ledger, self._control, self._rng, numbers=self._numbers)
+                await end.compare(urls["amqp"], rest)
+                await self._control.see_all_reaped(rest)
             child.terminate()
             if (code := await child.ended(15)) != 0:
                 raise Violation(f"the service ended with {code} when told to stop")
         finally:
             child.close()
-
-    async def _compare(self, url: str, rest: RestCalls) -> None:
-        # What was sent for later comes into the log first, with some time for a slow machine.
-        await asyncio.sleep(max(0, self.ledger.last_due_ms + 700 - wall_ms()) / 1000)
-        before = await _figures(rest)
-        self._control.check(before)
-        feeds = [feed for feed in self.ledger.feeds if not feed.deleted]
-        await self._send_end(rest)
-        await asyncio.gather(*(self._drain(feed, url) for feed in feeds))
-        for feed in feeds:
-            await self._read_dead_letters(feed, url, before[feed.id]["deadLettered"])
-        for feed in feeds:
-            told = before[feed.id]
-            self.ledger.check_feed(feed, backlog=told["backlog"], dead=told["deadLettered"])
-        if any(feed.name == "all" for feed in feeds) and any(f.name == "events" for f in feeds):
-            self.ledger.check_log()
-        self.ledger.counts["feeds compared"] += len(feeds)
-
-    async def _send_end(self, rest: RestCalls) -> None:
-        for topic in ("variables", "events"):
-            facts = {**self._numbers.take(), "objectId": END, "quality": -1, "event": "e"}
-            group = self.ledger.sending(topic, "end", [facts])
-            answer = await rest.call("POST", f"/messages/{topic}", facts)
-            if answer is None or answer.status != 202:
-                raise Violation(f"{answer} for the last message")
-            self.ledger.accepted(group)
-
-    async def _drain(self, feed: Feed, url: str) -> None:
-        receiver = Receiver(self.ledger, self._fork(), feed=feed, weights=ACCEPT_ONLY)
-        receiver.draining = True
-        if not await receiver.attach(url, feed.token):
-            raise receiver.violation or Violation(f"{feed.name}: no link")
-        try:
-            async with asyncio.timeout(30):
-                await receiver.at_end.wait()
-        except TimeoutError:
-            raise receiver.violation or Violation(f"{feed.name}: the end never comes") from None
-        if receiver.violation is not None:
-            raise receiver.violation
-        await receiver.leave()
-
-    async def _read_dead_letters(self, feed: Feed, url: str, expected: int) -> None:
-        reader = DeadLetterReader(self.ledger, self._fork())
-        try:
-            await reader.read(feed, url, expected=expected)
-        except TimeoutError:
-            text = f"{feed.name}: {expected} dead letters told, {len(feed.dead)} come"
-            raise reader.violation or Violation(text) from None
-        if reader.violation is not None:
-            raise reader.violation
-
-
-async def _figures(rest: RestCalls) -> dict[str, dict]:
-    """All subscriptions when their figures have come to rest: they are completed after a start."""
-    same, last = 0, None
-    async with asyncio.timeout(20):
-        while same < 4:
-            listed = await rest.listed()
-            if listed is None:
-                raise Violation("the service is gone")
-            now = {
-                identity: (entry["backlog"], entry["deadLettered"])
-                for identity, entry in listed.items()
-            }
-            same = same + 1 if now == last else 0
-            last = now
-            await asyncio.sleep(0.05)
-    return listed
 
 
 async def run_points(points: Sequence[Point], *, seed: int, keep: Path | None = None) -> Report:

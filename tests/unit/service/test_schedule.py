@@ -102,6 +102,38 @@ async def test_what_waits_for_the_log_counts_against_the_limit(start):
     schedule(rig, 3, 1_000)
 
 
+async def test_the_bytes_of_a_tenants_scheduled_messages_are_bounded(start):
+    size = len(message(1))
+    rig = await start(scheduled_bytes_max=max(1_024, 40 * size))
+    room = rig.settings.scheduled_bytes_max // size
+    numbers = [schedule(rig, 1, 1_000 + n)[0] for n in range(room)]
+
+    with pytest.raises(LimitReached, match=f"{rig.settings.scheduled_bytes_max} bytes"):
+        schedule(rig, 1, 10_000)
+    with pytest.raises(LimitReached):
+        await rig.core.scheduling.keep(KEY, [(message(1), rig.clock.now_ms() + 10_000)])
+
+    await settle()
+    assert rig.core.scheduling.cancel(KEY, numbers[0], lambda _: None)
+    schedule(rig, 1, 10_000)
+    await rig.clock.advance(1_001)
+    schedule(rig, 1, 10_000)
+
+
+async def test_the_bytes_of_scheduled_messages_count_after_a_restart(start):
+    rig = await start(scheduled_bytes_max=1_024)
+    rig.core.scheduling.schedule(
+        KEY, message(1, note="x" * 900), due_ms=rig.clock.now_ms() + 60_000, done=lambda _: None
+    )
+    await settle()
+    await rig.crash()
+
+    with pytest.raises(LimitReached):
+        rig.core.scheduling.schedule(
+            KEY, message(1, note="x" * 900), due_ms=rig.clock.now_ms() + 9, done=lambda _: None
+        )
+
+
 async def test_a_due_message_that_the_log_refuses_comes_a_little_later(rig):
     reader = rig.read(await rig.create())
     schedule(rig, 1, 1_000)
@@ -111,7 +143,7 @@ async def test_a_due_message_that_the_log_refuses_comes_a_little_later(rig):
     assert reader.pull() == []
     await rig.clock.advance(3 * RETRY_MS)
     assert len(reader.pull()) == 1
-    assert rig.core.scheduling._counts == {}
+    assert rig.core.scheduling._held == {}
 
 
 async def test_cancelled_messages_leave_memory_before_they_are_due(rig):
