@@ -134,7 +134,7 @@ class Engine:
                 delivery = lib.pn_event_delivery(event)
                 link = self._links.get(lib.pn_delivery_link(delivery))
                 if link is not None:
-                    link.delivery_event(delivery)
+                    link.on_delivery(delivery)
             elif kind in _LINK_EVENTS:
                 self._link_event(kind, lib.pn_event_link(event))
             elif kind in _ENDINGS:

@@ -49,6 +49,8 @@ class Link:
         self.ended: Condition | None = None
         self.on_open: Callable[[], None] = _ignore
         self.on_end: Callable[[Condition], None] = _ignore
+        #: For the engine: something about a delivery of this link has changed.
+        self.on_delivery: Callable[[Any], None] = _ignore
 
     def close(self) -> None:
         """Detach for good; nothing is heard of the link any more."""
@@ -68,10 +70,6 @@ class Link:
             lib.pn_link_close(self.pointer)
             self.on_end(self.ended)
 
-    def delivery_event(self, delivery: Any) -> None:
-        """The engine's event: something about a delivery has changed."""
-        raise NotImplementedError
-
 
 class Outgoing(Link):
     """A link that messages are sent on, unsettled; the peer's outcome comes to `on_outcome`."""
@@ -80,6 +78,7 @@ class Outgoing(Link):
         super().__init__(pointer, address)
         self.on_credit: Callable[[], None] = _ignore
         self.on_outcome: Callable[[int, Outcome, Condition | None], None] = _ignore
+        self.on_delivery = self._take_outcome
         self._numbers: dict[Any, int] = {}
         self._next = 0
         self._tag = ffi.new("char[8]")
@@ -107,8 +106,7 @@ class Outgoing(Link):
         self._numbers[delivery] = number
         return number
 
-    @override
-    def delivery_event(self, delivery: Any) -> None:
+    def _take_outcome(self, delivery: Any) -> None:
         """Settle what the peer has decided on."""
         state = lib.pn_delivery_remote_state(delivery)
         settled = lib.pn_delivery_settled(delivery)
@@ -154,6 +152,7 @@ class Incoming(Link):
     def __init__(self, pointer: Any, address: str) -> None:
         super().__init__(pointer, address)
         self.on_message: Callable[[Delivery], None] = _ignore
+        self.on_delivery = self._take_message
         self.held: set[Delivery] = set()
 
     def grant(self, credit: int) -> None:
@@ -173,8 +172,7 @@ class Incoming(Link):
             delivery.live = False
         self.held.clear()
 
-    @override
-    def delivery_event(self, delivery: Any) -> None:
+    def _take_message(self, delivery: Any) -> None:
         """Take a delivery that is complete."""
         if lib.pn_delivery_aborted(delivery):
             lib.pn_delivery_settle(delivery)

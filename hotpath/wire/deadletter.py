@@ -7,6 +7,7 @@ from hotpath.wire.encoder import encode
 from hotpath.wire.mapping import build_map, read_entries, without
 from hotpath.wire.sections import APPLICATION_PROPERTIES, iter_sections
 from hotpath.wire.stored import is_plain, stored_parts
+from hotpath.wire.values import Array, Described
 
 REASON: Final = "DeadLetterReason"
 DESCRIPTION: Final = "DeadLetterErrorDescription"
@@ -25,6 +26,15 @@ def with_application_properties(stored: bytes, extra: Mapping[str, object]) -> b
     start, end, entries = _open(stored, {name.encode("utf-8", "replace") for name in extra})
     entries += (encode(name) + encode(value) for name, value in extra.items())
     return stored[:start] + _MARK + build_map(entries) + stored[end:]
+
+
+def simple_properties(values: Mapping[str, object]) -> dict[str, object]:
+    """Those values that may stand among application-properties (amqp-core-messaging §3.2.5)."""
+    return {
+        name: value
+        for name, value in values.items()
+        if not isinstance(value, list | dict | Array | Described)
+    }
 
 
 def _open(stored: bytes, names: set[bytes]) -> tuple[int, int, list[bytes]]:

@@ -9,7 +9,7 @@ from proton import Message, int32, symbol, timestamp, ulong
 from hotpath.amqp.requests import read_request
 from hotpath.model.errors import Unauthorized
 from hotpath.wire.sections import PROPERTIES, iter_sections
-from hotpath.wire.types import decode
+from hotpath.wire.types import Described, ULong, decode, encode
 from tests.support.clock import settle
 
 HOST = "amqps://feeds.example.com"
@@ -365,3 +365,22 @@ async def test_the_management_node_needs_the_right_to_its_entity(broker, connect
     link = stranger.receiver(feed_of(subscription) + "/$management")
     await stranger.pump()
     assert stranger.detached[link.name].name == "amqp:unauthorized-access"
+
+
+@pytest.mark.parametrize("identity", [[], {"a": 1}, Described(ULong(1), "x"), [[[[]]]]])
+async def test_a_request_whose_id_is_no_id_is_dropped_and_the_next_one_answered(
+    broker, connect, identity
+):
+    peer = await connect()
+    sender, replies = peer.sender("$cbs"), peer.receiver("$cbs", credit=5)
+    await peer.pump()
+    properties = encode(Described(ULong(0x74), {"operation": "put-token", "name": "a"}))
+    body = encode(Described(ULong(0x77), "no token"))
+
+    for message_id in (identity, "good"):
+        head = encode(Described(ULong(0x73), [message_id, None, None, None, "here"]))
+        peer.send(sender, head + properties + body)
+    await peer.pump()
+
+    [reply] = peer.messages(replies)
+    assert reply.correlation_id == "good"

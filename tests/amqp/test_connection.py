@@ -1,11 +1,14 @@
 """A connection's life: SASL, open, time-outs both ways, bounds, ends."""
 
 import asyncio
+import struct
 
 import pytest
 from proton import Message
 
-from hotpath.wire.types import Described, UInt, ULong
+from hotpath.amqp.bounds import RETRY_MS, SHARE_BYTES
+from hotpath.wire.types import Described, UInt, ULong, UShort
+from tests.fuzz.oracle import come_to_rest
 from tests.support.broker import running_broker
 from tests.support.clock import settle
 from tests.support.wire import (
@@ -398,7 +401,6 @@ async def test_connections_are_bounded_in_all_by_address_and_without_a_right(tmp
 
         first = [enter("a"), enter("a"), enter("b")]
         assert None not in first
-        assert enter("c") is None
         for connection in first:
             await _authorize(broker, connection)
         second = [enter("a"), enter("a")]
@@ -412,6 +414,160 @@ async def test_connections_are_bounded_in_all_by_address_and_without_a_right(tmp
         first[0].lost()
         assert enter("d") is not None
         assert broker.edge.admission.total == 6
+
+
+async def test_who_is_unknown_for_longest_makes_room_for_the_next(tmp_path):
+    """So nobody is kept out by connections that never show a token."""
+    async with running_broker(tmp_path, max_connections_unauthenticated=2) as broker:
+        sinks = [MemorySink() for _ in range(4)]
+        enter = broker.edge.websocket_connection
+        known = enter(sinks[0], "a")
+        await _authorize(broker, known)
+        for sink in sinks[1:]:
+            assert enter(sink, "b") is not None
+
+        assert [sink.aborted for sink in sinks] == [False, True, False, False]
+        assert broker.edge.admission.without_right == 2
+        assert broker.edge.admission.total == 3
+        refused = broker.core.metrics.refused_connections.labels("unauthenticated")
+        assert refused._value.get() == 1
+
+
+async def test_an_address_with_many_unknown_makes_room_before_one_with_few(tmp_path):
+    async with running_broker(tmp_path, max_connections_unauthenticated=3) as broker:
+        sinks = [MemorySink() for _ in range(5)]
+        for sink, address in zip(sinks, "abbcd", strict=True):
+            broker.edge.websocket_connection(sink, address)
+
+        assert [sink.aborted for sink in sinks] == [True, True, False, False, False]
+
+
+async def test_one_address_does_not_take_all_places_for_the_unknown(tmp_path):
+    async with running_broker(tmp_path, max_connections_unauthenticated_per_address=2) as broker:
+
+        def enter(address: str):
+            return broker.edge.websocket_connection(MemorySink(), address)
+
+        first, second = enter("a"), enter("a")
+        assert enter("a") is None
+        assert enter("b") is not None
+        await _authorize(broker, first)
+        assert enter("a") is not None
+        assert enter("a") is None
+        second.lost()
+        assert enter("a") is not None
+
+
+async def test_without_a_right_a_connection_sends_so_many_bytes(tmp_path):
+    async with running_broker(tmp_path, unauthenticated_bytes_max=1_024) as broker:
+        peer = MemoryPeer(broker)
+        await peer.login(sasl_init(b"ANONYMOUS"))
+        peer.open()
+        link = peer.sender("$cbs")
+        await peer.pump()
+        peer.send(link, Message(body="x" * 1_024))
+        await peer.pump()
+
+        assert peer.error.name == "amqp:resource-limit-exceeded"
+        assert "1024 bytes" in peer.error.description
+
+
+async def test_before_sasl_is_done_too_many_bytes_close_the_connection(tmp_path):
+    async with running_broker(tmp_path, unauthenticated_bytes_max=1_024) as broker:
+        sink = MemorySink()
+        connection = broker.edge.websocket_connection(sink, "a")
+        data = SASL_HEADER + struct.pack(">IBBH", 30_000, 2, 1, 0) + bytes(1_100)
+
+        connection.receive(data, len(data))
+
+        assert sink.closed
+
+
+async def test_with_a_right_a_connection_sends_what_it_likes(tmp_path):
+    async with running_broker(tmp_path, unauthenticated_bytes_max=1_024) as broker:
+        peer = MemoryPeer(broker)
+        token = broker.publisher_sas(await broker.open_publisher())
+        await peer.login(plain("any", token))
+        peer.open()
+        link = peer.sender("variables")
+        await peer.pump()
+        for value in range(40):
+            peer.send(link, Message(body=b"x" * 200, properties={"value": value}))
+        await peer.pump()
+
+        assert peer.error is None
+        assert len(peer.updates) == 40
+
+
+async def test_without_a_right_a_connection_has_so_many_sessions(tmp_path):
+    async with running_broker(tmp_path, unauthenticated_sessions_max=3) as broker:
+        peer = MemoryPeer(broker)
+        await peer.login(sasl_init(b"ANONYMOUS"))
+        peer.open()
+        for _ in range(2):
+            peer.connection.session().open()
+        await peer.pump()
+        assert peer.error is None
+
+        peer.connection.session().open()
+        await peer.pump()
+
+        assert peer.error.name == "amqp:resource-limit-exceeded"
+        assert "3 sessions" in peer.error.description
+
+
+async def test_so_many_refused_links_in_a_row_close_the_connection(tmp_path):
+    async with running_broker(tmp_path, refused_links_max=3) as broker:
+        peer = MemoryPeer(broker)
+        token = broker.publisher_sas(await broker.open_publisher())
+        await peer.login(plain("any", token))
+        peer.open()
+        for number in range(3):
+            peer.receiver("variables/Subscriptions/x", name=f"a{number}")
+        await peer.pump()
+        peer.sender("variables")
+        for number in range(3):
+            peer.receiver("variables/Subscriptions/x", name=f"b{number}")
+        await peer.pump()
+        assert peer.error is None
+
+        peer.receiver("variables/Subscriptions/x", name="c")
+        await peer.pump()
+
+        assert peer.error.name == "amqp:resource-limit-exceeded"
+        assert "3 links in a row" in peer.error.description
+
+
+async def test_peers_that_do_not_read_share_a_bound(tmp_path):
+    """Beyond it each has a little, and who reads goes on."""
+    bounds = {"output_bytes_max": 1_048_576, "output_total_bytes_max": 1_048_576}
+    async with running_broker(tmp_path, **bounds) as broker:
+        subscriptions = [await broker.subscribe("value != ''") for _ in range(4)]
+        peers = []
+        for subscription in subscriptions:
+            address = f"variables/Subscriptions/{subscription.spec.id}"
+            peer = MemoryPeer(broker)
+            await peer.login(plain("any", broker.sas(address)))
+            peer.open()
+            peers.append((peer, peer.receiver(address, credit=1_000)))
+            await peer.pump()
+        reading, link = peers.pop()
+        for peer, _ in peers:
+            peer.sink.stuck = True
+
+        for _ in range(30):
+            await broker.publish(*["x" * 10_000] * 10)
+            await reading.pump()
+        for _ in range(100):
+            await broker.clock.advance(RETRY_MS)
+            await reading.pump()
+
+        total = broker.edge._context.outgoing.total
+        assert 1_048_576 <= total < 2 * 1_048_576 + len(peers) * SHARE_BYTES
+        assert len(reading.messages(link)) == 300
+        for peer, _ in peers:
+            peer.cut()
+        assert broker.edge._context.outgoing.total == 0
 
 
 async def _authorize(broker, connection) -> None:
@@ -451,7 +607,9 @@ async def test_a_peer_that_reads_nothing_costs_a_bound(tmp_path):
 
 
 async def test_a_peer_that_asks_and_never_reads_is_not_read_any_more(tmp_path):
-    async with running_broker(tmp_path, output_bytes_max=16_384) as broker:
+    async with running_broker(
+        tmp_path, output_bytes_max=16_384, refused_links_max=10_000
+    ) as broker:
         peer = MemoryPeer(broker)
         await peer.login(sasl_init(b"ANONYMOUS"))
         peer.open()
@@ -526,3 +684,64 @@ async def test_azure_python_before_7_15_is_sent_every_field(broker, feed_of):
     assert lengths[0x14] == 11
     assert lengths[0x18] == 1
     assert len(peer.messages(link)) == 1
+
+
+async def test_a_service_that_stops_does_not_ask_again_and_again_who_has_something_to_send(
+    broker, receiver_on
+):
+    subscription = await broker.subscribe()
+    peer, _ = await receiver_on(subscription)
+
+    peer.edge_connection.stopping = True
+    await broker.publish(1)
+
+    assert await come_to_rest() < 100
+
+
+@pytest.mark.parametrize("idle_ms", [1, 99])
+async def test_an_idle_time_out_that_cannot_be_kept_is_refused(broker, idle_ms):
+    peer = MemoryPeer(broker)
+    await peer.login(sasl_init(b"ANONYMOUS"))
+
+    peer.feed(AMQP_HEADER + frame(performative(0x10, "c", "h", None, None, UInt(idle_ms))))
+
+    assert await come_to_rest() < 100
+    frames = b"".join(split_frames(peer.sink.sent)[1:])
+    assert b"amqp:not-allowed" in frames
+    assert frames.count(b"cannot be kept") == 1
+
+
+async def test_a_sender_to_cbs_whose_count_runs_ahead_is_detached(broker, connect):
+    peer = await connect()
+    link = peer.sender("$cbs")
+    await peer.pump()
+    request = Message(properties={"operation": "put-token", "name": "a"}, body="x").encode()
+    ahead = frame(
+        performative(0x13, UInt(0), UInt(9), UInt(0), UInt(9), UInt(0), UInt(2**31 + 50), UInt(0))
+    )
+
+    peer.feed(ahead + frame(performative(0x14, UInt(0), UInt(0), b"t", UInt(0), True) + request))
+    await peer.pump()
+
+    assert peer.detached[link.name].name == "amqp:link:transfer-limit-exceeded"
+
+
+async def test_an_answer_to_a_session_that_was_not_begun_here_is_refused(broker, receiver_on):
+    subscription = await broker.subscribe()
+    bystander, feed = await receiver_on(subscription)
+    peer = MemoryPeer(broker)
+    await peer.login(sasl_init(b"ANONYMOUS"))
+    begin = performative(0x11, None, UInt(0), UInt(9), UInt(9))
+    answer = performative(0x11, UShort(0), UInt(0), UInt(9), UInt(9))
+    end = frame(performative(0x17), channel=1)
+
+    peer.feed(AMQP_HEADER + frame(performative(0x10, "c", "h")) + frame(begin, channel=1))
+    await settle()
+    peer.feed(frame(answer) + end + end)
+    await settle()
+    peer.edge_connection.lost()
+    await broker.publish(1)
+    await bystander.pump()
+
+    assert peer.sink.sent.count(b"no session has been begun here") == 1
+    assert len(bystander.messages(feed)) == 1

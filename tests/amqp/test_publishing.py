@@ -322,7 +322,7 @@ async def test_each_topic_takes_messages(broker, connect, feed_of):
         token = broker.publisher_sas(await broker.open_publisher(topic))
         peer = await connect(token)
         link = peer.sender(topic.value)
-        peer.send(link, json_message({"value": 1}))
+        peer.send(link, json_message({"id": "p", "value": 1}))
         await peer.pump()
         assert outcomes(peer) == [ACCEPTED], topic
 

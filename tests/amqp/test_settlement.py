@@ -3,7 +3,14 @@
 import pytest
 from proton import Condition, Delivery, symbol
 
-from tests.support.wire import EMPTY_FRAME, read_performative, split_frames
+from tests.support.broker import running_broker
+from tests.support.wire import (
+    EMPTY_FRAME,
+    MemoryPeer,
+    plain,
+    read_performative,
+    split_frames,
+)
 
 SECOND = {"snd": 0, "rcv": 1}
 FIRST = {"snd": 0, "rcv": 0}
@@ -162,6 +169,31 @@ async def test_rejected_goes_to_the_dead_letters_with_its_reason(broker, receive
     assert letter.properties["tries"] == 3
     source = letter.annotations[symbol("x-opt-deadletter-source")]
     assert source == f"variables/Subscriptions/{subscription.spec.id}"
+
+
+async def test_without_room_for_dead_letters_a_rejection_is_refused(tmp_path, feed_of):
+    """The message stays locked: it comes again at the end of its lock."""
+    async with running_broker(tmp_path, dead_letters_max=1) as broker:
+        subscription = await broker.subscribe()
+        peer = MemoryPeer(broker)
+        await peer.login(plain("any", broker.sas(feed_of(subscription))))
+        peer.open()
+        link = peer.receiver(feed_of(subscription), credit=10, **SECOND)
+        await broker.publish(1, 2)
+        await peer.pump()
+        first, second = peer.deliveries(link)
+        reject(first)
+        await peer.pump()
+
+        reject(second)
+        await peer.pump()
+
+        assert answers(peer) == [(int(Delivery.REJECTED), True)] * 2
+        assert second.remote.condition.name == "amqp:resource-limit-exceeded"
+        assert subscription.settled_total == 1
+        await broker.clock.advance(60_000)
+        await peer.pump()
+        assert values(peer, link) == [1, 2, 2]
 
 
 async def test_a_generic_rejection_keeps_its_condition_as_the_reason(broker, receiver_on):

@@ -11,6 +11,7 @@ from aiohttp import WSMsgType, web
 
 from hotpath.amqp.sockets import server_tls
 from hotpath.amqp.websocket import PATH, websocket_mount
+from tests.support.broker import running_broker
 from tests.support.clock import settle
 from tests.support.wire import SASL_HEADER, Peer, plain
 
@@ -112,6 +113,20 @@ async def test_a_plain_request_is_told_to_upgrade(port, session):
     async with session.get(f"http://127.0.0.1:{port}{PATH}") as response:
         assert response.status == 426
         assert response.headers["Upgrade"] == "websocket"
+
+
+async def test_connections_over_the_bound_are_closed_and_told_to_come_later(tmp_path, session):
+    async with running_broker(tmp_path, max_connections=1) as broker, serving(broker) as port:
+        url = f"http://127.0.0.1:{port}{PATH}"
+        async with session.ws_connect(url, protocols=["amqp"]) as kept:
+            await kept.send_bytes(SASL_HEADER)
+            assert (await kept.receive_bytes(timeout=5))[:8] == SASL_HEADER
+
+            async with session.ws_connect(url, protocols=["amqp"]) as socket:
+                await socket.receive(timeout=5)
+                assert socket.close_code == 1013
+    await settle()
+    assert broker.edge.admission.total == 0
 
 
 async def test_text_ends_the_connection(broker, port, session):

@@ -19,6 +19,9 @@ import trustme
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 40
+LISTENERS = ("amqp", "amqps", "http", "https")
+#: First of the ports of a workbench.
+FIRST_PORTS = range(21_000, 31_000, len(LISTENERS))
 
 
 class Hung(Exception):
@@ -77,13 +80,58 @@ class Program:
         self._log.close()
 
 
+class Ports:
+    """Ports of the service's own, in the same places whenever it is started again.
+
+    They are below those that the system gives out by itself. Among workbenches, who has bound the
+    UDP port of the same number has the ports, as long as it lives.
+    """
+
+    def __init__(self, *, usual: bool) -> None:
+        """With `usual`, AMQP over TLS is on 5671. Raises OSError when that is taken."""
+        self._claim, first = _claimed(FIRST_PORTS)
+        self.numbers = {name: first + at for at, name in enumerate(LISTENERS)}
+        self._usual: socket.socket | None = None
+        if usual:
+            try:
+                self._usual, self.numbers["amqps"] = _claimed(range(5671, 5672))
+            except OSError:
+                self.close()
+                text = "port 5671 is taken, which azure-servicebus before 7.14 for Python needs"
+                raise OSError(text) from None
+
+    def close(self) -> None:
+        """Let others have them."""
+        self._claim.close()
+        if self._usual is not None:
+            self._usual.close()
+
+
+def _claimed(candidates: range) -> tuple[socket.socket, int]:
+    """The first port that nobody has, nor those behind it, and the claim on it."""
+    for first in candidates:
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            claim.bind(("127.0.0.1", first))
+            for port in range(first, first + candidates.step):
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+        else:
+            return claim, first
+    raise OSError("no free port")
+
+
 class Service:
     """The service in a process of its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, usual_ports: bool = False) -> None:
         self.ca = directory / "ca.pem"
         certificate, key = self._certify(directory)
-        self.ports = {name: _free_port(name) for name in ("amqp", "amqps", "http", "https")}
+        self._claim = Ports(usual=usual_ports)
+        self.ports = self._claim.numbers
         options = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
         options |= {
             "data_dir": str(directory / "data"),
@@ -93,9 +141,12 @@ class Service:
             "drain_seconds": 2,
             "public_host": "localhost",
         }
-        command = [sys.executable, "-m", "tests.interop.server", json.dumps(options)]
-        self._program = Program(command, log=directory / "service.log")
+        self._program = self._launch(options, directory / "service.log")
         self._program.hear(time.monotonic() + START_SECONDS)
+
+    def _launch(self, options: dict, log: Path) -> Program:
+        command = [sys.executable, "-m", "tests.interop.server", json.dumps(options)]
+        return Program(command, log=log)
 
     def _certify(self, directory: Path) -> tuple[Path, Path]:
         authority = trustme.CA()
@@ -114,19 +165,7 @@ class Service:
 
     def stop(self) -> None:
         self._program.stop()
-
-
-def _free_port(name: str) -> int:
-    """A free port; for AMQP over TLS the usual one if it is, which some clients insist on."""
-    for port in (5671, 0) if name == "amqps" else (0,):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise OSError("no free port")
+        self._claim.close()
 
 
 class Client:

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from tests.interop.scenarios import IMPLEMENTATIONS, SCENARIOS
+from tests.interop.scenarios import DOCUMENTED, IMPLEMENTATIONS, SCENARIOS
 
 _OPENING = """# Interoperability
 
 Written by a full run of `tests/interop`: each scenario was run by each client, as it comes from its project, against
 the running service on real sockets. [clients.md](clients.md) says how to connect each of them.
 
-✓ passed · ✗ failed · – the client itself has no means for it (see below) · · no test of it
-for this client · ○ not run, the client was not installed
+✓ passed · ✗ failed · – the client itself has no means for it (see below) · ○ not run, the client
+was not installed
 """
 _SIGNS = {"passed": "✓", "failed": "✗", "not run": "○"}
 
@@ -36,12 +36,12 @@ def write(path: Path, results: dict[tuple[str, str], str]) -> None:
     for each in IMPLEMENTATIONS:
         for scenario, reason in each.unsupported.items():
             lines.append(f"| {each.name} | {scenario} | {reason} |")
+    lines += ["", "## Documented and not run", "", "| Client | Why |", "| --- | --- |"]
+    lines += [f"| {name} | {reason} |" for name, reason in DOCUMENTED.items()]
     path.write_text("\n".join(lines) + "\n")
 
 
 def _cell(implementation, scenario: str, results: dict[tuple[str, str], str]) -> str:
     if scenario in implementation.unsupported:
         return "–"
-    if scenario in implementation.missing:
-        return "·"
     return _SIGNS[results.get((implementation.name, scenario), "not run")]

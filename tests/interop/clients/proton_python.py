@@ -67,7 +67,7 @@ class Feed:
         self.options = options
         self.base = int(options["base"])
         made = call("subscribe", base=self.base)
-        self.id, self.address = made["id"], made["address"]
+        self.id, self.address, self.filter = made["id"], made["address"], made["filter"]
         self.token = call("token", path=self.address)["token"]
         self.connection = connect(options, self.token, mode)
         if count:
@@ -229,6 +229,29 @@ def peek(options):
         reply = node.ask("com.microsoft:peek-message", body)
         assert len(reply.body["messages"]) == 5
         assert feed.state()["backlog"] == 5
+
+
+def properties(options):
+    with Feed(options) as feed:
+        receiver = feed.receiver()
+        [(_, delivery)] = feed.take(receiver)
+        annotations = {symbol("tries"): int32(1)}
+        feed.settle(delivery, Delivery.MODIFIED, failed=True, annotations=annotations)
+        [(again, delivery)] = feed.take(receiver)
+        assert again.properties["tries"] == 1
+        feed.settle(delivery)
+        feed.until(backlog=0)
+
+
+def rules(options):
+    with Feed(options, 0) as feed:
+        node = Asking(feed.connection, feed.address + "/$management")
+        reply = node.ask("com.microsoft:enumerate-rules", {"top": int32(100), "skip": int32(0)})
+        [entry] = reply.body["rules"]
+        sql_filter, _action, name, *_ = entry["rule-description"].value
+        assert (sql_filter.value[0], name) == (feed.filter, "$Default")
+        reply = node.ask("com.microsoft:add-rule", {"rule-name": "mine"})
+        assert reply.properties["statusCode"] == 501
 
 
 def stream(options):
@@ -413,7 +436,7 @@ def thousand(options):
     connection = connect(options, call("token", path=f"{TOPIC}/Subscriptions")["token"])
     receivers = [attach(connection, f"{TOPIC}/Subscriptions/{each}", credit=5) for each in ids]
     call("publish", base=base)
-    connection.wait(lambda: sum(len(each.got) for each in receivers) == 1000, timeout=30)
+    connection.wait(lambda: sum(len(each.got) for each in receivers) == 1000, timeout=200)
     connection.close()
 
 
@@ -425,6 +448,8 @@ SCENARIOS = {
     "defer": defer,
     "receive and delete": receive_and_delete,
     "peek": peek,
+    "properties": properties,
+    "rules": rules,
     "stream": stream,
     "reconnect after a close": reconnect_close,
     "reconnect after a restart": reconnect_restart,

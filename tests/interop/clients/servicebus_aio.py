@@ -352,6 +352,10 @@ async def websocket(options):
     await _over(options, "websocket")
 
 
+async def websocket_without_tls(options):
+    await _over(options, "websocket without TLS")
+
+
 async def _over(options, mode: str):
     async with feed(options, 2, mode) as (made, receiver):
         first, second = await take(receiver, 2)
@@ -430,6 +434,7 @@ SCENARIOS = {
     "send 900 KB": send_large,
     "TLS": tls,
     "WebSocket": websocket,
+    "WebSocket without TLS": websocket_without_tls,
     "prefetch": prefetch,
     "ten receivers": ten_receivers,
 }

@@ -19,6 +19,14 @@ def connection_string(options: dict, token: str, *, mode: str) -> tuple[str, dic
         endpoint = f"sb://localhost:{options['amqp']}"
         text = f"Endpoint={endpoint};SharedAccessSignature={token};UseDevelopmentEmulator=true"
         return text, {}
+    if mode == "websocket without TLS":
+        # What a development emulator is reached by: without TLS.
+        endpoint = f"sb://localhost:{options['http']}"
+        text = f"Endpoint={endpoint};SharedAccessSignature={token};UseDevelopmentEmulator=true"
+        return text, {
+            "transport_type": TransportType.AmqpOverWebsocket,
+            "custom_endpoint_address": endpoint,
+        }
     return f"Endpoint=sb://localhost;SharedAccessSignature={token}", remote(options, mode)
 
 

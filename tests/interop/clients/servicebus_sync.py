@@ -340,6 +340,10 @@ def websocket(options):
     _over(options, "websocket")
 
 
+def websocket_without_tls(options):
+    _over(options, "websocket without TLS")
+
+
 def _over(options, mode: str):
     with feed(options, 2, mode) as (made, receiver):
         first, second = take(receiver, 2)
@@ -417,6 +421,7 @@ SCENARIOS = {
     "send 900 KB": send_large,
     "TLS": tls,
     "WebSocket": websocket,
+    "WebSocket without TLS": websocket_without_tls,
     "prefetch": prefetch,
     "ten receivers": ten_receivers,
 }

@@ -1,223 +1,7 @@
 // Qpid Proton's C++ client, which knows nothing of the Service Bus. One container serves a scenario:
 // its handler keeps what comes, and a script of steps is run on Proton's own thread.
 
-#include <proton/binary.hpp>
-#include <proton/connection.hpp>
-#include <proton/connection_options.hpp>
-#include <proton/container.hpp>
-#include <proton/delivery.hpp>
-#include <proton/error_condition.hpp>
-#include <proton/message.hpp>
-#include <proton/message_id.hpp>
-#include <proton/messaging_handler.hpp>
-#include <proton/receiver.hpp>
-#include <proton/receiver_options.hpp>
-#include <proton/reconnect_options.hpp>
-#include <proton/sender.hpp>
-#include <proton/sender_options.hpp>
-#include <proton/source_options.hpp>
-#include <proton/ssl.hpp>
-#include <proton/target_options.hpp>
-#include <proton/timestamp.hpp>
-#include <proton/tracker.hpp>
-#include <proton/transport.hpp>
-#include <proton/types.hpp>
-#include <proton/work_queue.hpp>
-
-#include <algorithm>
-#include <functional>
-#include <iostream>
-#include <map>
-#include <sstream>
-#include <stdexcept>
-#include <string>
-#include <vector>
-
-using Fields = std::map<std::string, std::string>;
-using std::string;
-
-static std::vector<string> next_line() {
-    string line, word;
-    if (!std::getline(std::cin, line)) std::exit(0);
-    std::vector<string> words;
-    std::istringstream in(line);
-    while (std::getline(in, word, '\t')) words.push_back(word);
-    return words;
-}
-
-static Fields read(const std::vector<string>& words, size_t from) {
-    Fields found;
-    for (size_t at = from; at < words.size(); ++at) {
-        auto middle = words[at].find('=');
-        found[words[at].substr(0, middle)] = words[at].substr(middle + 1);
-    }
-    return found;
-}
-
-static Fields call(const string& command, const Fields& given) {
-    std::cout << "call\t" << command;
-    for (auto& field : given) std::cout << '\t' << field.first << '=' << field.second;
-    std::cout << std::endl;
-    auto answer = next_line();
-    if (answer.at(0) != "ok") throw std::runtime_error(answer.size() > 1 ? answer[1] : "refused");
-    return read(answer, 1);
-}
-
-static void check(bool holds, const string& what) {
-    if (!holds) throw std::runtime_error(what);
-}
-
-// The login and the transport of a connection.
-static proton::connection_options login(const Fields& options, const string& token, bool tls) {
-    proton::connection_options made;
-    made.user("any").password(token).sasl_allowed_mechs("PLAIN").sasl_allow_insecure_mechs(true);
-    if (tls) made.ssl_client_options(proton::ssl_client_options(options.at("ca")));
-    return made;
-}
-
-static string where(const Fields& options, bool tls) {
-    return tls ? "amqps://localhost:" + options.at("amqps") : "amqp://localhost:" + options.at("amqp");
-}
-
-struct Got {
-    proton::message message;
-    proton::delivery delivery;
-};
-
-// Each message goes to `on_got`; the scenario ends when it says so, or when something fails.
-class Reader : public proton::messaging_handler {
-  public:
-    Fields options, made;
-    int base = 0, credit = 10;
-    bool tls = false, settled = false, reconnect = false;
-    string below;
-    std::vector<Got> got;
-    std::function<void(Reader&)> on_got, on_ready;
-    std::function<bool(Reader&)> on_detached;
-    string fault;
-    proton::connection connection;
-    proton::receiver receiver;
-    bool ready = false, over = false;
-
-    explicit Reader(const Fields& given) : options(given), base(std::stoi(given.at("base"))) {
-        made = call("subscribe", {{"base", given.at("base")}});
-    }
-
-    void publish(int offset, int count) {
-        call("publish", {{"base", std::to_string(base + offset)}, {"count", std::to_string(count)}});
-    }
-    int state(const string& name) { return std::stoi(call("state", {{"id", made["id"]}}).at(name)); }
-    int offset(const proton::message& message) {
-        return int(proton::coerce<int64_t>(message.properties().get("value"))) - base;
-    }
-
-    void run() {
-        auto token = call("token", {{"path", made["address"]}})["token"];
-        proton::container container(*this);
-        auto given = login(options, token, tls);
-        if (reconnect) given.reconnect(proton::reconnect_options().delay(proton::duration(100)));
-        connection = container.connect(where(options, tls), given);
-        container.run();
-        check(fault.empty(), fault);
-    }
-
-    void attach() {
-        proton::receiver_options how;
-        how.auto_accept(false).credit_window(0);
-        if (settled) how.delivery_mode(proton::delivery_mode::AT_MOST_ONCE);
-        receiver = connection.open_receiver(made["address"] + below, how);
-        receiver.add_credit(credit);
-    }
-
-    void finish(const string& why = "") {
-        if (over) return;
-        over = true;
-        fault = why;
-        connection.close();
-        connection.container().stop();
-    }
-
-    template <class Step> void guarded(Step step) {
-        if (over) return;
-        try { step(); } catch (const std::exception& error) { finish(error.what()); }
-    }
-
-    void on_connection_open(proton::connection& opened) override {
-        if (opened.reconnected()) return;
-        guarded([this] { attach(); });
-    }
-    void on_receiver_open(proton::receiver& opened) override {
-        if (opened.connection().reconnected()) opened.add_credit(credit);
-        if (ready) return;
-        ready = true;
-        guarded([this] { if (on_ready) on_ready(*this); });
-    }
-    void on_message(proton::delivery& delivery, proton::message& message) override {
-        got.push_back({message, delivery});
-        guarded([this] { on_got(*this); });
-    }
-    void on_receiver_error(proton::receiver& link) override {
-        guarded([&] { if (!on_detached || !on_detached(*this)) finish(link.error().what()); });
-    }
-    void on_connection_error(proton::connection& lost) override {
-        if (!reconnect) guarded([&] { finish(lost.error().what()); });
-    }
-    void on_transport_error(proton::transport& lost) override {
-        if (!reconnect) guarded([&] { finish(lost.error().what()); });
-    }
-    void on_error(const proton::error_condition&) override {}
-
-    // Outcomes have been given: wait until the service has them, then end.
-    void finish_when(const string& name, int wanted, int tries = 200) {
-        guarded([&] {
-            if (state(name) == wanted) { finish(); return; }
-            check(tries > 0, "waited in vain for " + name);
-            connection.work_queue().schedule(proton::duration(20), [=] { finish_when(name, wanted, tries - 1); });
-        });
-    }
-};
-
-// Sends with a publisher's token, then ends.
-class Writer : public proton::messaging_handler {
-  public:
-    std::vector<proton::message> messages;
-    size_t accepted = 0;
-    string fault;
-
-    void run(const Fields& options) {
-        auto token = call("publisher", {})["token"];
-        proton::container container(*this);
-        container.connect(where(options, false), login(options, token, false));
-        container.run();
-        check(fault.empty(), fault);
-        check(accepted == messages.size(), "not everything was accepted");
-    }
-    void on_connection_open(proton::connection& opened) override { opened.open_sender("variables"); }
-    void on_sendable(proton::sender& sender) override {
-        if (sent_) return;
-        sent_ = true;
-        for (auto& message : messages) sender.send(message);
-    }
-    void on_tracker_accept(proton::tracker& tracker) override {
-        if (++accepted == messages.size()) tracker.connection().close();
-    }
-    void on_tracker_reject(proton::tracker& tracker) override {
-        fault = "rejected";
-        tracker.connection().close();
-    }
-    void on_error(const proton::error_condition& error) override { fault = error.what(); }
-
-  private:
-    bool sent_ = false;
-};
-
-static proton::message make(int value, const string& body = "{}") {
-    proton::message made;
-    made.body(proton::binary(body));
-    made.inferred(true);
-    made.properties().put("value", int64_t(value));
-    return made;
-}
+#include "reader.hpp"
 
 static void complete_all(Reader& reader, size_t count) {
     if (reader.got.size() < count) return;
@@ -302,7 +86,190 @@ static void sending(const Fields& options, const std::function<std::vector<proto
     reader.run();
 }
 
+static Map settling(const string& outcome, const proton::uuid& token) {
+    return {{"disposition-status", outcome}, {"lock-tokens", std::vector<proton::uuid>{token}}};
+}
+
+static Map by_number(int64_t number) {
+    return {{"sequence-numbers", std::vector<int64_t>{number}}, {"receiver-settle-mode", uint32_t(1)}};
+}
+
+// The outcome `modified` of this client has no undeliverable-here: it is given by request.
+static void defer(Reader& self) {
+    auto& first = self.got.at(0);
+    auto number = proton::get<int64_t>(first.message.message_annotations().get("x-opt-sequence-number"));
+    self.manage("update-disposition", settling("defered", lock_token(first.delivery)), [&self, number](const auto& done) {
+        check(status(done) == 200 && self.state("deferred") == 1, "not deferred");
+        self.manage("receive-by-sequence-number", by_number(number), [&self, number](const auto& reply) {
+            auto entry = list_in(reply, "messages").at(0);
+            check(self.offset(inner(entry)) == 0, "another message");
+            auto token = proton::get<proton::uuid>(proton::get<Map>(entry).at("lock-token"));
+            self.manage("update-disposition", settling("completed", token), [&self, number](const auto& done) {
+                check(status(done) == 200, "not completed");
+                self.manage("receive-by-sequence-number", by_number(number), [&self](const auto& reply) {
+                    check(status(reply) == 404, "it is found again");
+                    self.finish_when("backlog", 0);
+                });
+            });
+        });
+    });
+}
+
+// So are properties.
+static void properties(Reader& self) {
+    auto& last = self.got.back();
+    if (self.got.size() == 2) {
+        check(proton::coerce<int>(last.message.properties().get("tries")) == 1, "no properties");
+        check(last.message.delivery_count() == 1, "delivery count");
+        last.delivery.accept();
+        self.finish_when("backlog", 0);
+        return;
+    }
+    auto body = settling("abandoned", lock_token(last.delivery));
+    body["properties-to-modify"] = Map{{"tries", int32_t(1)}};
+    self.manage("update-disposition", body, [](const auto& done) {
+        check(status(done) == 200, "not abandoned");
+    });
+}
+
+static void renew(Reader& self) {
+    auto& first = self.got.at(0);
+    auto before = proton::get<proton::timestamp>(first.message.message_annotations().get("x-opt-locked-until"));
+    Map body = {{"lock-tokens", std::vector<proton::uuid>{lock_token(first.delivery)}}};
+    self.later(1100, [&self, before, body] {
+        self.manage("renew-lock", body, [&self, before](const auto& reply) {
+            check(status(reply) == 200, "not renewed");
+            auto ends = proton::get<std::vector<proton::timestamp>>(body_of(reply).at("expirations"));
+            check(ends.at(0) > before, "the lock ends no later");
+            self.got[0].delivery.accept();
+            self.finish_when("backlog", 0);
+        });
+    });
+}
+
+static void peek(Reader& self) {
+    self.publish(0, 5);
+    Map body = {{"from-sequence-number", int64_t(1)}, {"message-count", int32_t(10)}};
+    self.manage("peek-message", body, [&self, body](const auto& reply) mutable {
+        auto found = list_in(reply, "messages");
+        check(found.size() == 5, "not five");
+        for (int at = 0; at < 5; ++at) check(self.offset(inner(found[at])) == at, "out of order");
+        auto last = proton::get<int64_t>(inner(found[4]).message_annotations().get("x-opt-sequence-number"));
+        body["from-sequence-number"] = last + 1;
+        self.manage("peek-message", body, [&self](const auto& reply) {
+            check(status(reply) == 204, "there is more");
+            self.finish_when("backlog", 5);
+        });
+    });
+}
+
+static void rules(Reader& self) {
+    Map body = {{"top", int32_t(100)}, {"skip", int32_t(0)}};
+    self.manage("enumerate-rules", body, [&self](const auto& reply) {
+        auto found = list_in(reply, "rules");
+        std::ostringstream text;
+        text << found.at(0);
+        check(found.size() == 1 && text.str().find(self.made["filter"]) != string::npos, text.str());
+        check(text.str().find("$Default") != string::npos, text.str());
+        self.manage("add-rule", {{"rule-name", "mine"}}, [&self](const auto& reply) {
+            check(status(reply) == 501, "a rule was added");
+            self.finish();
+        });
+    });
+}
+
+static void token_renewal(const Fields& options) {
+    Reader reader(options);
+    reader.anonymous = true;
+    reader.on_open = [](Reader& self) {
+        self.put(3, [&self] { self.attach(); self.publish(0, 1); });
+    };
+    reader.on_got = [](Reader& self) {
+        self.got.back().delivery.accept();
+        int count = int(self.got.size());
+        if (count == 6) { self.finish_when("backlog", 0); return; }
+        self.later(1000, [&self, count] { self.put(3, [&self, count] { self.publish(count, 1); }); });
+    };
+    reader.run();
+}
+
+static void token_expiry(const Fields& options) {
+    Reader reader(options);
+    reader.anonymous = true;
+    reader.on_open = [](Reader& self) {
+        self.put(2, [&self] { self.attach(); self.publish(0, 1); });
+    };
+    reader.on_got = [](Reader& self) {
+        self.got.back().delivery.accept();
+        if (self.got.size() == 2) self.finish_when("backlog", 0);
+    };
+    reader.on_detached = [](Reader& self) {
+        check(self.receiver.error().name() == "amqp:unauthorized-access", self.receiver.error().what());
+        self.put(60, [&self] { self.attach(); self.publish(1, 1); });
+        return true;
+    };
+    reader.run();
+}
+
+static void ten_receivers(const Fields& options) {
+    Reader reader(options);
+    reader.credit = 200;
+    reader.wanted_open = 10;
+    reader.on_open = [](Reader& self) { for (int n = 0; n < 10; ++n) self.attach(); };
+    reader.on_ready = [](Reader& self) {
+        check(self.state("receivers") == 10, "not ten receivers");
+        self.publish(0, 200);
+    };
+    reader.on_got = [](Reader& self) {
+        self.got.back().delivery.accept();
+        if (self.got.size() < 200) return;
+        std::vector<int> seen;
+        for (auto& each : self.got) seen.push_back(self.offset(each.message));
+        std::sort(seen.begin(), seen.end());
+        for (int at = 0; at < 200; ++at) check(seen[at] == at, "not each once");
+        self.finish_when("backlog", 0);
+    };
+    reader.run();
+}
+
+static void thousand(const Fields& options) {
+    Reader reader(options);
+    reader.path = "variables/Subscriptions";
+    reader.wanted_open = 1000;
+    reader.credit = 1;
+    auto ids = call("subscribeMany", {{"base", options.at("base")}, {"count", "1000"}})["ids"];
+    reader.on_open = [&ids](Reader& self) {
+        std::istringstream in(ids);
+        for (string id; std::getline(in, id, ',');) {
+            self.made["address"] = self.path + "/" + id;
+            self.attach();
+        }
+    };
+    reader.on_ready = [](Reader& self) { self.publish(0, 1); };
+    reader.on_got = [](Reader& self) {
+        self.got.back().delivery.accept();
+        if (self.got.size() == 1000) self.finish();
+    };
+    reader.run();
+}
+
+// Before any attach, or with the one message that there is.
+static void asking(const Fields& options, const std::function<void(Reader&)>& step) {
+    Reader reader(options);
+    reader.on_open = step;
+    reader.run();
+}
+
 static const std::map<string, std::function<void(const Fields&)>> scenarios = {
+    {"defer", [](const Fields& o) { reading(o, 1, [](Reader& r) { r.on_got = defer; }); }},
+    {"renew", [](const Fields& o) { reading(o, 1, [](Reader& r) { r.on_got = renew; }); }},
+    {"properties", [](const Fields& o) { reading(o, 1, [](Reader& r) { r.on_got = properties; }); }},
+    {"peek", [](const Fields& o) { asking(o, peek); }},
+    {"rules", [](const Fields& o) { asking(o, rules); }},
+    {"token renewal", token_renewal},
+    {"token expiry", token_expiry},
+    {"ten receivers", ten_receivers},
+    {"a thousand subscriptions", thousand},
     {"complete", [](const Fields& o) { reading(o, 3, [](Reader&) {}); }},
     {"TLS", [](const Fields& o) { reading(o, 2, [](Reader& r) { r.tls = true; }); }},
     {"prefetch", [](const Fields& o) { reading(o, 200, [](Reader& r) { r.credit = 200; }); }},

@@ -1,21 +1,35 @@
 import com.azure.core.amqp.AmqpRetryOptions;
+import com.azure.core.amqp.AmqpTransportType;
+import com.azure.core.credential.AccessToken;
 import com.azure.messaging.servicebus.ServiceBusClientBuilder;
 import com.azure.messaging.servicebus.ServiceBusClientBuilder.ServiceBusReceiverClientBuilder;
 import com.azure.messaging.servicebus.ServiceBusMessage;
 import com.azure.messaging.servicebus.ServiceBusMessageBatch;
 import com.azure.messaging.servicebus.ServiceBusReceivedMessage;
+import com.azure.messaging.servicebus.ServiceBusReceiverAsyncClient;
 import com.azure.messaging.servicebus.ServiceBusReceiverClient;
+import com.azure.messaging.servicebus.ServiceBusRuleManagerClient;
 import com.azure.messaging.servicebus.ServiceBusSenderClient;
+import com.azure.messaging.servicebus.administration.models.CreateRuleOptions;
+import com.azure.messaging.servicebus.administration.models.RuleProperties;
+import com.azure.messaging.servicebus.administration.models.SqlRuleFilter;
+import com.azure.messaging.servicebus.models.AbandonOptions;
 import com.azure.messaging.servicebus.models.DeadLetterOptions;
 import com.azure.messaging.servicebus.models.ServiceBusReceiveMode;
 import com.azure.messaging.servicebus.models.SubQueue;
 import java.time.Duration;
+import java.time.Instant;
 import java.time.OffsetDateTime;
+import java.time.ZoneOffset;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.atomic.AtomicInteger;
 import javax.net.ssl.SSLContext;
+import reactor.core.publisher.Mono;
 
 /** azure-messaging-servicebus for Java, its synchronous clients. */
 public final class ServiceBusClients {
@@ -30,9 +44,11 @@ public final class ServiceBusClients {
         final Map<String, String> options;
         final String id;
         final String address;
+        final String filter;
         final int base;
-        final ServiceBusClientBuilder builder;
-        final ServiceBusReceiverClient receiver;
+        ServiceBusClientBuilder builder;
+        ServiceBusReceiverClient receiver;
+        volatile AccessToken token;
 
         Feed(Map<String, String> options, int count, String mode, ServiceBusReceiveMode how, int prefetch)
                 throws Exception {
@@ -41,6 +57,7 @@ public final class ServiceBusClients {
             Map<String, String> made = Protocol.call("subscribe", "base", base);
             id = made.get("id");
             address = made.get("address");
+            filter = made.get("filter");
             builder = builder(options, Protocol.call("token", "path", address).get("token"), mode);
             receiver = receiving(how).prefetchCount(prefetch).buildClient();
             if (count > 0) publish(0, count);
@@ -49,6 +66,24 @@ public final class ServiceBusClients {
         ServiceBusReceiverClientBuilder receiving(ServiceBusReceiveMode how) {
             return builder.receiver().topicName(TOPIC).subscriptionName(id).receiveMode(how)
                 .disableAutoComplete().maxAutoLockRenewDuration(Duration.ZERO);
+        }
+
+        /** Have a new token ready, for the client to ask for when it needs one. */
+        void issue(int seconds) throws Exception {
+            Map<String, String> made = Protocol.call("token", "path", address, "seconds", seconds);
+            Instant end = Instant.ofEpochSecond(Long.parseLong(made.get("expires")));
+            token = new AccessToken(made.get("token"), end.atOffset(ZoneOffset.UTC));
+        }
+
+        /** Connect again, with tokens that the client asks for. */
+        void useTokens(int seconds) throws Exception {
+            SSLContext.setDefault(Protocol.trust(options.get("ca")));
+            receiver.close();
+            issue(seconds);
+            builder = new ServiceBusClientBuilder().retryOptions(patience().setMaxRetries(1))
+                .credential("localhost", request -> Mono.fromSupplier(() -> token))
+                .customEndpointAddress("https://localhost:" + options.get("amqps"));
+            receiver = receiving(ServiceBusReceiveMode.PEEK_LOCK).buildClient();
         }
 
         void publish(int offset, int count) throws Exception {
@@ -98,16 +133,21 @@ public final class ServiceBusClients {
         }
     }
 
-    private static ServiceBusClientBuilder builder(Map<String, String> options, String token, String mode) {
-        AmqpRetryOptions retry = new AmqpRetryOptions()
+    private static AmqpRetryOptions patience() {
+        return new AmqpRetryOptions()
             .setDelay(Duration.ofMillis(200)).setTryTimeout(Duration.ofSeconds(20));
-        ServiceBusClientBuilder made = new ServiceBusClientBuilder().retryOptions(retry);
-        if (mode.equals("plain")) {
-            return made.connectionString("Endpoint=sb://localhost:" + options.get("amqp")
+    }
+
+    private static ServiceBusClientBuilder builder(Map<String, String> options, String token, String mode) {
+        ServiceBusClientBuilder made = new ServiceBusClientBuilder().retryOptions(patience());
+        if (mode.startsWith("websocket")) made.transportType(AmqpTransportType.AMQP_WEB_SOCKETS);
+        if (mode.equals("plain") || mode.equals("websocket-plain")) {
+            String port = options.get(mode.equals("plain") ? "amqp" : "http");
+            return made.connectionString("Endpoint=sb://localhost:" + port
                 + ";SharedAccessSignature=" + token + ";UseDevelopmentEmulator=true");
         }
         return made.connectionString("Endpoint=sb://localhost;SharedAccessSignature=" + token)
-            .customEndpointAddress("https://localhost:" + options.get("amqps"));
+            .customEndpointAddress("https://localhost:" + options.get(mode.equals("tls") ? "amqps" : "https"));
     }
 
     private static Protocol.Scenario on(int count, Step step) {
@@ -136,6 +176,117 @@ public final class ServiceBusClients {
             feed.consume(3, 3);
             feed.until("backlog", 0);
         });
+    }
+
+    private static Protocol.Scenario over(String mode) {
+        return options -> {
+            SSLContext.setDefault(Protocol.trust(options.get("ca")));
+            on(2, mode, ServiceBusReceiveMode.PEEK_LOCK, 0, feed -> {
+                feed.consume(0, 2);
+                feed.until("backlog", 0);
+            }).run(options);
+        };
+    }
+
+    private static void renewTokens(Feed feed) throws Exception {
+        // Time enough for a first connection, which takes its while.
+        feed.useTokens(15);
+        long end = System.currentTimeMillis() + 20_000;
+        for (int at = 0; System.currentTimeMillis() < end; at++) {
+            feed.issue(15);
+            feed.publish(at, 1);
+            feed.consume(at, 1);
+            Thread.sleep(1000);
+        }
+        feed.until("backlog", 0);
+    }
+
+    private static void outliveToken(Feed feed) throws Exception {
+        // Time enough for a first connection, which takes its while.
+        feed.useTokens(8);
+        feed.publish(0, 1);
+        feed.consume(0, 1);
+        String told = "";
+        long end = System.currentTimeMillis() + 25_000;
+        while (!told.contains("expired") && System.currentTimeMillis() < end) {
+            try {
+                feed.receiver.receiveMessages(1, Duration.ofSeconds(2)).forEach(message -> {});
+            } catch (RuntimeException error) {
+                told = reasonsOf(error);
+            }
+        }
+        Protocol.check(told.contains("expired"), "told: " + told);
+        feed.useTokens(60);
+        feed.publish(1, 1);
+        feed.consume(1, 1);
+    }
+
+    private static String reasonsOf(Throwable error) {
+        StringBuilder told = new StringBuilder();
+        for (Throwable each = error; each != null; each = each.getCause()) told.append(each).append(' ');
+        return told.toString();
+    }
+
+    private static void listRules(Feed feed) {
+        try (ServiceBusRuleManagerClient rules =
+                feed.builder.ruleManager().topicName(TOPIC).subscriptionName(feed.id).buildClient()) {
+            List<RuleProperties> found = rules.listRules().stream().toList();
+            Protocol.check(found.size() == 1 && found.get(0).getName().equals("$Default"), "names");
+            SqlRuleFilter filter = (SqlRuleFilter) found.get(0).getFilter();
+            Protocol.check(filter.getSqlExpression().equals(feed.filter), filter.getSqlExpression());
+            Protocol.check(isRefused(() -> rules.createRule(
+                "mine", new CreateRuleOptions(new SqlRuleFilter("value > 1")))), "a rule was added");
+            Protocol.check(isRefused(() -> rules.deleteRule("$Default")), "the rule was removed");
+        }
+    }
+
+    private static boolean isRefused(Runnable step) {
+        try {
+            step.run();
+        } catch (RuntimeException error) {
+            return true;
+        }
+        return false;
+    }
+
+    private static void receiveByTen(Feed feed) throws Exception {
+        List<ServiceBusReceiverClient> receivers = new ArrayList<>();
+        for (int number = 0; number < 10; number++) {
+            receivers.add(feed.receiving(ServiceBusReceiveMode.PEEK_LOCK).buildClient());
+        }
+        feed.publish(0, 200);
+        Set<Integer> seen = new HashSet<>();
+        for (ServiceBusReceiverClient receiver : receivers) {
+            for (ServiceBusReceivedMessage message : feed.take(receiver, 20)) {
+                Protocol.check(seen.add(feed.offset(message)), "twice");
+                receiver.complete(message);
+            }
+        }
+        feed.until("backlog", 0);
+        feed.until("receivers", 10);
+        receivers.forEach(ServiceBusReceiverClient::close);
+    }
+
+    private static void receiveFromThousand(Map<String, String> options) throws Exception {
+        String ids = Protocol.call("subscribeMany", "base", options.get("base"), "count", 1000).get("ids");
+        String token = Protocol.call("token", "path", TOPIC + "/Subscriptions").get("token");
+        ServiceBusClientBuilder builder = builder(options, token, "plain");
+        AtomicInteger seen = new AtomicInteger();
+        List<ServiceBusReceiverAsyncClient> receivers = new ArrayList<>();
+        for (String id : ids.split(",")) {
+            ServiceBusReceiverAsyncClient receiver = builder.receiver().topicName(TOPIC).subscriptionName(id)
+                .receiveMode(ServiceBusReceiveMode.RECEIVE_AND_DELETE).buildAsyncClient();
+            receiver.receiveMessages().subscribe(message -> seen.incrementAndGet());
+            receivers.add(receiver);
+        }
+        long end = System.currentTimeMillis() + 200_000;
+        while (Integer.parseInt(Protocol.call("receivers").get("count")) < 1000) {
+            Protocol.check(System.currentTimeMillis() < end, "not all are attached");
+            Thread.sleep(200);
+        }
+        Protocol.call("publish", "base", options.get("base"));
+        Protocol.until("a message on each", () -> seen.get() == 1000);
+        receivers.forEach(ServiceBusReceiverAsyncClient::close);
     }
 
     private static void bury(Feed feed) throws Exception {
@@ -259,10 +410,22 @@ public final class ServiceBusClients {
             Protocol.check(got.getBody().toString().equals(body), "it has changed");
             feed.receiver.complete(got);
         }));
-        all.put("TLS", options -> {
-            SSLContext.setDefault(Protocol.trust(options.get("ca")));
-            on(2, "tls", ServiceBusReceiveMode.PEEK_LOCK, 0, feed -> feed.consume(0, 2)).run(options);
-        });
+        all.put("properties", on(1, feed -> {
+            ServiceBusReceivedMessage first = feed.take(feed.receiver, 1).get(0);
+            feed.receiver.abandon(first, new AbandonOptions().setPropertiesToModify(Map.of("tries", 1)));
+            ServiceBusReceivedMessage again = feed.take(feed.receiver, 1).get(0);
+            Object tries = again.getApplicationProperties().get("tries");
+            Protocol.check(Integer.valueOf(1).equals(tries), "tries: " + tries);
+            feed.receiver.complete(again);
+        }));
+        all.put("rules", on(0, ServiceBusClients::listRules));
+        all.put("token renewal", on(0, ServiceBusClients::renewTokens));
+        all.put("token expiry", on(0, ServiceBusClients::outliveToken));
+        all.put("ten receivers", on(0, ServiceBusClients::receiveByTen));
+        all.put("a thousand subscriptions", ServiceBusClients::receiveFromThousand);
+        all.put("TLS", over("tls"));
+        all.put("WebSocket", over("websocket"));
+        all.put("WebSocket without TLS", over("websocket-plain"));
         all.put("prefetch", on(0, "plain", ServiceBusReceiveMode.PEEK_LOCK, 50, feed -> {
             feed.publish(0, 200);
             feed.consume(0, 200);

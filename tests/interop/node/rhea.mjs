@@ -17,11 +17,12 @@ function where(options, mode) {
     const secure = { transport: 'tls', ca: readFileSync(options.ca), servername: 'localhost' };
     return { host: 'localhost', port: Number(options.amqps), ...secure };
   }
-  if (mode === 'websocket') {
+  if (mode.startsWith('websocket')) {
     const open = rhea.websocket_connect(WebSocket);
-    const url = `wss://localhost:${options.https}/$servicebus/websocket`;
+    const [scheme, port] = mode === 'websocket' ? ['wss', options.https] : ['ws', options.http];
+    const url = `${scheme}://localhost:${port}/$servicebus/websocket`;
     return {
-      host: 'localhost', port: Number(options.https),
+      host: 'localhost', port: Number(port),
       connection_details: open(url, ['amqp'], { ca: readFileSync(options.ca) }),
       webSocketOptions: {
         webSocket: WebSocket, url, protocol: ['amqp'], options: { ca: readFileSync(options.ca) },
@@ -281,6 +282,31 @@ async function peek(feed) {
   assert.equal((await feed.state()).backlog, 5);
 }
 
+async function properties(feed) {
+  await feed.receive();
+  const [first] = await feed.take();
+  first.delivery.modified({
+    delivery_failed: true, undeliverable_here: false, message_annotations: { tries: 1 },
+  });
+  const [again] = await feed.take();
+  assert.equal(again.message.application_properties.tries, 1);
+  again.delivery.accept();
+  await isEmpty(feed);
+}
+
+async function rules(feed) {
+  const ask = await requester(feed, `${feed.address}/$management`);
+  const { status, body } = await ask('enumerate-rules', {
+    top: types.wrap_int(100), skip: types.wrap_int(0),
+  });
+  assert.equal(status, 200);
+  // A described list: its filter, action and name, each with its type.
+  const [filter, , name] = body.rules[0]['rule-description'].value;
+  assert.equal(filter.value[0].value, feed.filter);
+  assert.equal(name.value, '$Default');
+  assert.equal((await ask('add-rule', { 'rule-name': 'mine' })).status, 501);
+}
+
 async function receiveAndDelete(feed) {
   await feed.receive({ snd_settle_mode: 1 });
   const got = await feed.take(3);
@@ -469,7 +495,7 @@ async function thousand(options) {
     ...accepting, name: id, address: `${TOPIC}/Subscriptions/${id}`, credit: 5,
   })));
   await feed.publish(0, 1);
-  await until(() => feed.got.length === 1000, 'a message on each', 30000);
+  await until(() => feed.got.length === 1000, 'a message on each', 200000);
   await feed.close();
 }
 
@@ -482,6 +508,8 @@ await serve({
   renew: on(renew),
   'receive and delete': on(receiveAndDelete, { count: 3 }),
   peek: on(peek, { count: 5 }),
+  properties: on(properties),
+  rules: on(rules, { count: 0 }),
   stream: on(stream, { count: 0 }),
   'reconnect after a close': on(disturbed(() => call('close')), { count: 3 }),
   'reconnect after a restart': on(disturbed(() => call('restart')), { count: 3 }),
@@ -494,6 +522,7 @@ await serve({
   'send 900 KB': on(sendLarge, { count: 0 }),
   TLS: on(over, { count: 2, mode: 'tls' }),
   WebSocket: on(over, { count: 2, mode: 'websocket' }),
+  'WebSocket without TLS': on(over, { count: 2, mode: 'websocket-plain' }),
   prefetch: on(prefetch, { count: 0 }),
   'ten receivers': on(tenReceivers, { count: 0 }),
   'a thousand subscriptions': thousand,

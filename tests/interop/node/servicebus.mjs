@@ -105,6 +105,18 @@ async function abandon(feed) {
   await feed.receiver.completeMessage(again);
 }
 
+async function properties(feed) {
+  const [first] = await feed.take();
+  await feed.receiver.abandonMessage(first, { tries: 1 });
+  const [again] = await feed.take();
+  assert.equal(again.applicationProperties.tries, 1);
+  await feed.receiver.deferMessage(again, { tries: 2, note: 'later' });
+  const [deferred] = await feed.receiver.receiveDeferredMessages(first.sequenceNumber);
+  assert.deepEqual(
+    [deferred.applicationProperties.tries, deferred.applicationProperties.note], [2, 'later']);
+  await feed.receiver.completeMessage(deferred);
+}
+
 const REASON = { deadLetterReason: 'broken', deadLetterErrorDescription: 'very' };
 
 async function deadLetter(feed) {
@@ -363,9 +375,9 @@ async function thousand(options) {
     processMessage: async (each) => { seen.push(each.applicationProperties.value); },
     processError: async (context) => { console.error(context.error); },
   }, { maxConcurrentCalls: 1 }));
-  await until(async () => Number((await call('receivers')).count) >= 1000, 'receivers', 60000);
+  await until(async () => Number((await call('receivers')).count) >= 1000, 'receivers', 200000);
   await call('publish', { base: options.base });
-  await until(() => seen.length === 1000, 'a message on each', 60000);
+  await until(() => seen.length === 1000, 'a message on each', 200000);
   void opened;
   await client.close();
 }
@@ -377,6 +389,7 @@ await serve({
   'dead-letter queue': on(deadLetterQueue),
   defer: on(defer, { count: 2 }),
   renew: on(renew),
+  properties: on(properties),
   'receive and delete': on(receiveAndDelete, { count: 3, receiveMode: 'receiveAndDelete' }),
   peek: on(peek, { count: 5 }),
   stream: on(stream, { count: 0 }),
