@@ -6,19 +6,26 @@ order and stops them in the reverse order, within `drain_seconds`.
 
 import asyncio
 import gc
+import importlib
 import secrets
 import ssl
 import sys
-from contextlib import AsyncExitStack, suppress
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Final, cast
 
 from hotpath.amqp.listener import AmqpEdge
 from hotpath.amqp.websocket import websocket_mount
 from hotpath.auth.jwt import TokenVerifier, make_verifier
 from hotpath.auth.privacy import prepare_directory, warn_of_open_key
 from hotpath.auth.sas import KeyRing
+from hotpath.auth.sealing import SealingKey, load_sealing_key
 from hotpath.config import Endpoint, Settings
+from hotpath.console.pages import console_mount
+from hotpath.core.keeping import KEEPING
 from hotpath.core.locks import LockTable
-from hotpath.ports import Clock, MessageLog, RecordStore
+from hotpath.ports import Clock, MessageLog, RecordStore, Recovered
 from hotpath.reaper import Reaper
 from hotpath.rest.server import RestEdge
 from hotpath.rest.services import Services
@@ -27,24 +34,41 @@ from hotpath.service.admin import Administration
 from hotpath.service.certificates import Certificates
 from hotpath.service.clock import SystemClock
 from hotpath.service.commit import Committer
+from hotpath.service.deadroom import DeadRoom
 from hotpath.service.deferred import Deferrals
 from hotpath.service.deliver import Delivering
 from hotpath.service.keys import KeyRotation
 from hotpath.service.liveness import Liveness
+from hotpath.service.look import Looking
 from hotpath.service.peek import Peeking
+from hotpath.service.points import PointPublishing
 from hotpath.service.publish import Publishing
 from hotpath.service.recount import recount
 from hotpath.service.revoke import Revoking
 from hotpath.service.schedule import Scheduling
 from hotpath.service.settle import Settling
+from hotpath.service.streams import Streams
+from hotpath.service.streams_events import StreamEvents
+from hotpath.service.streams_resume import StreamRecovery
 from hotpath.service.topics import Topics
+from hotpath.service.traced import Traces
 from hotpath.service.upkeep import Upkeep
+from hotpath.service.why import Whys
 from hotpath.storage.segments import SegmentLimits
 from hotpath.storage.sqlite.connection import SqliteOptions
 from hotpath.storage.sqlite.database import SqliteDatabase
 from hotpath.storage.sqlite.log import SqliteLog
 from hotpath.storage.sqlite.store import SqliteStore
 from hotpath.telemetry import Metrics, get_logger
+
+if TYPE_CHECKING:
+    from hotpath.tracing import Tracing
+from hotpath.webhooks.api_reading import StreamServices
+from hotpath.webhooks.api_routes import stream_routes
+from hotpath.webhooks.edge import WebhookEdge, target_policy
+
+#: Read at once from a TLS connection.
+TLS_BUFFER_BYTES: Final = 32_768
 
 _log = get_logger("hotpath.app")
 
@@ -62,17 +86,29 @@ class Core:
         self.metrics = Metrics()
         self.ring = KeyRing([])
         self.keys = KeyRotation(store, self.ring, clock, keys_max=settings.keys_max)
+        #: Seals the secrets of streams; one for this process alone until it is replaced.
+        self.sealing = SealingKey(secrets.token_bytes(32))
         self._recounting: asyncio.Task[None] | None = None
+        self.tracing: Tracing | None = None
 
     async def open(self) -> None:
         """Open the log and bring everything back. Raises LogFailure."""
+        with collector_off():
+            await self._open()
+
+    async def _open(self) -> None:
         recovered = await self.log.open()
         for damage in recovered.damage:
             _log.error("log damaged", extra={"what": damage})
             self.metrics.log_damage.inc()
         await self.keys.open()
         self._compose(base_ms=recovered.alive_ms)
-        await self.admin.resume(recovered)
+        if self.tracing is not None:
+            traces = Traces(self.tracing, self.clock)
+            self.publishing.on_submit = traces.submitted
+            self.delivering.on_taken = traces.taken
+        streams = await self._resume_streams(recovered)
+        await self.admin.resume(recovered, others=streams)
         self.scheduling.resume(recovered.scheduled)
         self.upkeep.start()
         self._recounting = asyncio.ensure_future(recount(self.topics, self.liveness))
@@ -92,6 +128,12 @@ class Core:
             metrics=self.metrics,
             lock_table=self._lock_table,
             dead_letter_expired=settings.expired_to_dead_letter,
+            room=DeadRoom(
+                letters_max=settings.dead_letters_max,
+                bytes_max=settings.dead_letter_bytes_max,
+                clock=clock,
+                metrics=self.metrics,
+            ),
         )
         self.delivering = Delivering(
             log=self.log,
@@ -104,7 +146,10 @@ class Core:
             receivers_max=settings.receivers_per_subscription_max,
         )
         self.scheduling = Scheduling(
-            committer=self.committer, clock=clock, per_tenant_max=settings.scheduled_max
+            committer=self.committer,
+            clock=clock,
+            per_tenant_max=settings.scheduled_max,
+            bytes_max=settings.scheduled_bytes_max,
         )
         self.publishing = Publishing(
             committer=self.committer,
@@ -113,6 +158,8 @@ class Core:
             pending_bytes_max=settings.pending_bytes_max,
         )
         self.peeking = Peeking(log=self.log, topics=self.topics, settling=self.settling)
+        self.looking = Looking(log=self.log, topics=self.topics, clock=clock)
+        self.whys = Whys(log=self.log, looking=self.looking, settling=self.settling, clock=clock)
         self.deferrals = Deferrals(
             topics=self.topics,
             committer=self.committer,
@@ -134,6 +181,7 @@ class Core:
             metrics=self.metrics,
         )
         self.revoking = Revoking(self.admin, self.store)
+        self._compose_streams()
         self.upkeep = Upkeep(
             log=self.log,
             topics=self.topics,
@@ -142,6 +190,46 @@ class Core:
             retention_ms=int(settings.retention_hours * 3_600_000),
             retention_bytes=settings.retention_bytes,
         )
+
+    def _compose_streams(self) -> None:
+        """Make the parts that values of points and their streams need."""
+        settings = self.settings
+        self.points = PointPublishing(
+            log=self.log,
+            store=self.store,
+            topics=self.topics,
+            committer=self.committer,
+            publishing=self.publishing,
+            clock=self.clock,
+            metrics=self.metrics,
+            points_max=settings.points_per_tenant_max,
+        )
+        self.streams = Streams(
+            settings=settings,
+            store=self.store,
+            topics=self.topics,
+            committer=self.committer,
+            delivering=self.delivering,
+            settling=self.settling,
+            liveness=self.liveness,
+            sealing=self.sealing,
+            lock_table=_endless_locks,
+            clock=self.clock,
+            metrics=self.metrics,
+        )
+        self.streams.announce = StreamEvents(self.publishing, self.clock).announce
+
+    async def _resume_streams(self, recovered: Recovered) -> set[str]:
+        """Bring all streams back; the ids of those there are. Raises LogFailure."""
+        recovery = StreamRecovery(
+            streams=self.streams,
+            store=self.store,
+            topics=self.topics,
+            settling=self.settling,
+            liveness=self.liveness,
+            sealing=self.sealing,
+        )
+        return await recovery.resume(recovered)
 
     def _lock_table(self, dead: bool) -> LockTable:
         """A table for a feed; serials start at random so that lock tokens outlive no restart."""
@@ -159,13 +247,22 @@ class Core:
             with suppress(asyncio.CancelledError):
                 await self._recounting
         self.scheduling.close()
+        await self.streams.close()
         await self.delivering.close()
         await self.settling.close()
         await self.upkeep.stop()
         try:
             await self.committer.close()
         finally:
+            await self.points.close()
             await self.log.close()
+            if self.tracing is not None:
+                await asyncio.to_thread(self.tracing.close)
+
+
+def _endless_locks() -> LockTable:
+    """A table for the feed of a stream: its schedule decides how often and how long it is tried."""
+    return LockTable(lock_ms=None, deliveries_max=None, first_serial=secrets.randbits(48))
 
 
 class App:
@@ -211,9 +308,11 @@ class App:
         prepare_directory(settings.data_dir)
         warn_of_open_key(settings.tls_key)
         certificates = self._certificates = Certificates.of(settings, clock)
+        core.tracing = start_tracing(settings)
         tls = None if certificates is None else certificates.listening
         verifier = make_verifier(settings, now_ms=clock.now_ms, ticks_ms=clock.ticks_ms)
         self._verifier = verifier
+        core.sealing = load_sealing_key(settings.data_dir, settings.webhook_secret_key_file)
         await core.open()
         self._exits.push_async_callback(core.close)
         self._exits.push_async_callback(verifier.close)
@@ -227,11 +326,13 @@ class App:
             scheduling=core.scheduling,
             peeking=core.peeking,
             deferrals=core.deferrals,
+            points=core.points,
             settings=settings,
             clock=clock,
             metrics=core.metrics,
         )
         self.amqp = amqp
+        webhooks = self._webhooks()
         core.keys.on_retired = core.revoking.on_revoked = amqp.recheck
         rest = RestEdge(
             Services(
@@ -241,15 +342,26 @@ class App:
                 ring=core.ring,
                 keys=core.keys,
                 revoking=core.revoking,
+                looking=core.looking,
+                peeking=core.peeking,
+                whys=core.whys,
                 verifier=verifier,
                 clock=clock,
                 metrics=core.metrics,
                 connection_url=self.connection_url,
                 readiness=self._unready,
+                tracing=core.tracing,
             ),
-            mounts=[websocket_mount(amqp, core.settings, access)],
+            mounts=[
+                websocket_mount(amqp, core.settings, access),
+                *([console_mount()] if settings.console else []),
+            ],
+            routes=stream_routes(
+                StreamServices(core.streams, core.points, webhooks, target_policy(settings))
+            ),
         )
-        self._exits.push_async_callback(self._stop_edges, amqp, rest)
+        self._exits.push_async_callback(self._stop_edges, amqp, rest, webhooks)
+        webhooks.start()
         await self._listen(amqp, rest, tls)
         if certificates is not None:
             certificates.start()
@@ -264,6 +376,21 @@ class App:
             for name in ("http", "https", "amqp", "amqps")
             if name in self._urls
         }
+
+    def _webhooks(self) -> WebhookEdge:
+        """The edge that delivers to streams. Raises OSError, ssl.SSLError."""
+        core = self.core
+        return WebhookEdge(
+            streams=core.streams,
+            delivering=core.delivering,
+            settling=core.settling,
+            committer=core.committer,
+            log=core.log,
+            topics=core.topics,
+            settings=self.settings,
+            clock=self.clock,
+            metrics=core.metrics,
+        )
 
     async def _listen(self, amqp: AmqpEdge, rest: RestEdge, tls: ssl.SSLContext | None) -> None:
         """Open every listener that is on; AMQP first, since REST hands out its addresses."""
@@ -302,10 +429,11 @@ class App:
             reasons += self._verifier.problems()
         return reasons
 
-    async def _stop_edges(self, amqp: AmqpEdge, rest: RestEdge) -> None:
+    async def _stop_edges(self, amqp: AmqpEdge, rest: RestEdge, webhooks: WebhookEdge) -> None:
         await rest.stop_listening()
-        # Together, so that both are done within one `drain_seconds`.
-        await asyncio.gather(amqp.stop(self.settings.drain_seconds), rest.stop())
+        # Together, so that all are done within one `drain_seconds`.
+        drain_seconds = self.settings.drain_seconds
+        await asyncio.gather(amqp.stop(drain_seconds), rest.stop(), webhooks.stop(drain_seconds))
 
     async def reload(self) -> None:
         """Read the TLS files again; if they cannot be used, the old ones stay in force."""
@@ -323,6 +451,34 @@ class App:
         await self._exits.aclose()
 
 
+def start_tracing(settings: Settings) -> "Tracing | None":
+    """Spans to the configured collector, if any. Raises ValueError when its library is missing."""
+    if settings.trace_endpoint is None:
+        return None
+    try:
+        tracing = importlib.import_module("hotpath.tracing")
+    except ImportError as error:
+        raise ValueError(
+            "trace_endpoint needs OpenTelemetry, which is not installed: "
+            "pip install 'hotpath[trace]'"
+        ) from error
+    return cast(
+        "Tracing", tracing.connect_tracing(settings.trace_endpoint, ratio=settings.trace_ratio)
+    )
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """While thousands of subscriptions are made that stay: there is nothing to collect."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def tune_interpreter() -> None:
     """Settings of the interpreter that belong to a process with one busy loop.
 
@@ -331,12 +487,16 @@ def tune_interpreter() -> None:
 
     The cyclic garbage collector runs seldom, and not over what stays for good: the hot path makes
     many short-lived tuples and no cycles, and at the default threshold the young ones would be
-    walked every few messages.
+    walked every few messages. What comes with subscriptions later is kept out of its way, too.
     """
     sys.setswitchinterval(0.0005)
+    # asyncio gives every TLS connection a buffer of this size, from its first byte on: at its own
+    # 256 KiB, thousands that are idle or never finish their handshake take gigabytes.
+    SSLProtocol.max_size = TLS_BUFFER_BYTES
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
+    gc.set_threshold(20_000, 10, 20)
+    KEEPING.is_on = True
 
 
 def shown_host(endpoint: Endpoint) -> str:

@@ -85,6 +85,8 @@ class Recovered:
     scheduled: list[Scheduled] = field(default_factory=list)
     dead: dict[SubscriptionId, dict[int, int]] = field(default_factory=dict)
     """Delivery counts of all dead letters, by sequence number."""
+    dead_sizes: dict[SubscriptionId, dict[int, int]] = field(default_factory=dict)
+    """Payload bytes of all dead letters, by sequence number."""
     alive_ms: int | None = None
     """Last heartbeat before this opening."""
     damage: list[str] = field(default_factory=list)
@@ -152,12 +154,19 @@ class RecordStore(Protocol):
     A record is a flat mapping of column names to str, int, float, None or bytes under a key.
     """
 
-    async def load(self, kind: str) -> list[dict[str, object]]:
-        """All records of a kind, in the order of their creation."""
+    async def load(self, kind: str, *, prefix: str = "") -> list[dict[str, object]]:
+        """All records of a kind whose keys begin with `prefix`, in the order of their creation."""
         ...
 
     async def put(self, kind: str, key: str, record: dict[str, object]) -> None:
         """Create or replace a record. Raises LogFailure; durable when it returns."""
+        ...
+
+    async def put_many(self, kind: str, records: Sequence[tuple[str, dict[str, object]]]) -> None:
+        """Create or replace records, each by itself; all are durable when it returns.
+
+        Raises LogFailure; then any of them may be as before or as wanted.
+        """
         ...
 
     async def delete(self, kind: str, keys: Iterable[str]) -> None:

@@ -1,19 +1,39 @@
-"""How many connections there may be: in all, from one address, and without a right."""
+"""How many connections there may be: in all, from one address, and without a right.
+
+Who has no right yet does not keep others out: when there are too many, the one that has been so
+for longest goes, of those whose address has the most. A client that means well needs its place for milliseconds.
+"""
 
 from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
 
 from hotpath.config import Settings
-from hotpath.telemetry import Metrics, get_logger
+from hotpath.ports import Clock
+from hotpath.telemetry import Metrics, Seldom, get_logger
+
+#: Refused connections are reported so often, milliseconds; the metric counts them all.
+REPORT_MS: Final = 1_000
+#: Among so many that came first, the one is chosen that has to go.
+EVICTION_CHOICE: Final = 32
 
 _log = get_logger("hotpath.amqp.admission")
 
 
 class Ticket:
-    """One connection's place, from its accept on."""
+    """One connection's place, from its accept on.
+
+    Attributes:
+        address: Where it comes from.
+        listener: Where it came in.
+        evict: Closes the connection, for want of places.
+    """
 
     def __init__(self, admission: "Admission", address: str, listener: str) -> None:
         self.address = address
         self.listener = listener
+        self.evict: Callable[[], None] = lambda: None
         self._admission = admission
         self._authorized = False
         self._left = False
@@ -22,7 +42,7 @@ class Ticket:
         """The connection has its first right."""
         if not self._authorized and not self._left:
             self._authorized = True
-            self._admission.without_right -= 1
+            self._admission.vouched(self)
 
     def leave(self) -> None:
         """The connection is gone; further calls do nothing."""
@@ -37,28 +57,57 @@ class Admission:
 
     Attributes:
         total: Connections there are.
-        without_right: Those that have no right yet.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, clock: Clock) -> None:
         self.total = 0
-        self.without_right = 0
         self._settings = settings
         self._metrics = metrics
+        self._clock = clock
+        self._reports = Seldom(REPORT_MS)
         self._by_address: Counter[str] = Counter()
+        self._unknown_by_address: Counter[str] = Counter()
+        # In the order of their coming.
+        self._unknown: dict[Ticket, None] = {}
 
     def enter(self, address: str, listener: str) -> Ticket | None:
         """A place for a new connection, or None when a bound is reached."""
         cause = self._full(address)
         if cause is not None:
-            self._metrics.refused_connections.labels(cause).inc()
-            _log.warning("connection refused", extra={"peer": address, "cause": cause})
+            self._refused(address, cause)
             return None
+        if self.without_right >= self._settings.max_connections_unauthenticated:
+            self._evict_one()
         self.total += 1
-        self.without_right += 1
         self._by_address[address] += 1
+        self._unknown_by_address[address] += 1
         self._metrics.connections.labels(listener).inc()
-        return Ticket(self, address, listener)
+        ticket = Ticket(self, address, listener)
+        self._unknown[ticket] = None
+        return ticket
+
+    @property
+    def without_right(self) -> int:
+        """Connections that have no right yet."""
+        return len(self._unknown)
+
+    def _evict_one(self) -> None:
+        leaving = self._least_welcome()
+        self._refused(leaving.address, "unauthenticated")
+        leaving.leave()
+        leaving.evict()
+
+    def _least_welcome(self) -> Ticket:
+        """Of those without a right that came first, one whose address has the most of them."""
+        first = islice(self._unknown, EVICTION_CHOICE)
+        return max(first, key=lambda ticket: self._unknown_by_address[ticket.address])
+
+    def _refused(self, address: str, cause: str) -> None:
+        self._metrics.refused_connections.labels(cause).inc()
+        others = self._reports.take(self._clock.ticks_ms())
+        if others is not None:
+            fields = {"peer": address, "cause": cause, "others": others}
+            _log.warning("connection refused", extra=fields)
 
     def _full(self, address: str) -> str | None:
         settings = self._settings
@@ -66,14 +115,26 @@ class Admission:
             return "total"
         if self._by_address[address] >= settings.max_connections_per_address:
             return "address"
-        if self.without_right >= settings.max_connections_unauthenticated:
-            return "unauthenticated"
+        if (
+            self._unknown_by_address[address]
+            >= settings.max_connections_unauthenticated_per_address
+        ):
+            return "unauthenticated address"
         return None
+
+    def vouched(self, ticket: Ticket) -> None:
+        """A connection has its first right, or is gone."""
+        del self._unknown[ticket]
+        _take_one(self._unknown_by_address, ticket.address)
 
     def drop(self, ticket: Ticket) -> None:
         """A place is free again."""
         self.total -= 1
-        self._by_address[ticket.address] -= 1
-        if not self._by_address[ticket.address]:
-            del self._by_address[ticket.address]
+        _take_one(self._by_address, ticket.address)
         self._metrics.connections.labels(ticket.listener).dec()
+
+
+def _take_one(counter: Counter[str], address: str) -> None:
+    counter[address] -= 1
+    if not counter[address]:
+        del counter[address]

@@ -17,32 +17,33 @@ from hotpath.amqp.engine import LinkEnd
 from hotpath.amqp.ingress import Ingress
 from hotpath.amqp.management import open_management
 from hotpath.amqp.node import ReplyLink, RequestLink
+from hotpath.amqp.point_ingress import PointIngress
 from hotpath.amqp.rights import LinkRight
 from hotpath.amqp.terminus import Attach
 from hotpath.auth.rights import Grant, action_for
 from hotpath.core.subscription import Subscription
 from hotpath.model.errors import HotpathError
-from hotpath.model.names import Address, AddressKind
-from hotpath.telemetry import get_logger
+from hotpath.model.names import Address, AddressKind, Topic
 
 #: Refused links a peer may leave half open before its connection is closed.
 HALF_OPEN_MAX: Final = 1_024
 
-_log = get_logger("hotpath.amqp.link")
 
-
-def open_link(host: Host, link: capi.LinkPtr) -> None:
-    """Accept a peer's attach, or refuse it with the reason."""
+def open_link(host: Host, link: capi.LinkPtr) -> bool:
+    """Accept a peer's attach, or refuse it with the reason; whether it was accepted."""
+    wanted: Attach | None = None
     try:
         wanted = terminus.read_attach(link)
         end = _open(host, link, wanted)
     except (Refused, HotpathError) as error:
         condition = error.condition if isinstance(error, Refused) else condition_of(error)
-        _log.info("link refused", extra={"reason": condition.description, "code": condition.name})
+        host.audit("attach", reason=f"{condition.name}: {condition.description}", link=wanted)
         terminus.refuse(link)
         host.engine.close_link(link, condition)
-    else:
-        host.engine.links[link] = end
+        return False
+    twin = end.twin if isinstance(end, Ingress | Egress) else None
+    host.engine.attach(link, end, twin)
+    return True
 
 
 def _open(host: Host, link: capi.LinkPtr, wanted: Attach) -> LinkEnd:
@@ -66,8 +67,7 @@ def _open(host: Host, link: capi.LinkPtr, wanted: Attach) -> LinkEnd:
         end = _open_egress(host, link, wanted, right=right, grant=grant)
     right.end = end
     host.watch(right)
-    fields = {"address": address.path, "link": wanted.name, "incoming": wanted.incoming}
-    _log.info("link attached", extra=fields)
+    host.audit("attach", grant=grant, link=wanted)
     return end
 
 
@@ -93,7 +93,8 @@ def _open_ingress(host: Host, link: capi.LinkPtr, *, right: LinkRight, grant: Gr
     topic = host.context.access.reach_topic(right.address, grant)
     right.reaches = lambda other: other.tenant == grant.tenant
     terminus.accept(link, message_bytes_max=host.context.settings.max_message_bytes)
-    return Ingress(link, host=host, topic=topic, right=right)
+    make = PointIngress if topic.topic is Topic.POINTS else Ingress
+    return make(link, host=host, topic=topic, right=right)
 
 
 def _open_egress(

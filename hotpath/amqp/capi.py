@@ -139,12 +139,14 @@ delivery_new: Callable[[LinkPtr, TagValue], DeliveryPtr] = lib.pn_delivery
 delivery_settle: Callable[[DeliveryPtr], None] = lib.pn_delivery_settle
 delivery_update: Callable[[DeliveryPtr, int], None] = lib.pn_delivery_update
 delivery_settled: Callable[[DeliveryPtr], bool] = lib.pn_delivery_settled
+delivery_pending: Callable[[DeliveryPtr], int] = lib.pn_delivery_pending
 delivery_partial: Callable[[DeliveryPtr], bool] = lib.pn_delivery_partial
 delivery_aborted: Callable[[DeliveryPtr], bool] = lib.pn_delivery_aborted
 delivery_remote_state: Callable[[DeliveryPtr], int] = lib.pn_delivery_remote_state
 delivery_local: Callable[[DeliveryPtr], DispositionPtr] = lib.pn_delivery_local
 delivery_remote: Callable[[DeliveryPtr], DispositionPtr] = lib.pn_delivery_remote
 disposition_condition: Callable[[DispositionPtr], ConditionPtr] = lib.pn_disposition_condition
+disposition_annotations: Callable[[DispositionPtr], DataPtr] = lib.pn_disposition_annotations
 disposition_is_undeliverable: Callable[[DispositionPtr], bool] = lib.pn_disposition_is_undeliverable
 disposition_set_failed: Callable[[DispositionPtr, bool], None] = lib.pn_disposition_set_failed
 disposition_set_undeliverable: Callable[[DispositionPtr, bool], None] = (
@@ -220,6 +222,58 @@ def delivery_tag(delivery: DeliveryPtr) -> bytes:
     """The tag of a delivery."""
     tag = _delivery_tag(delivery)
     return cast("bytes", ffi.unpack(tag.start, tag.size)) if tag.size else b""  # type: ignore[attr-defined]  # C struct
+
+
+# Addresses, for the C helper
+
+#: What the helper calls, and the C type that it takes each for.
+_HELPER_CALLS: Final = {
+    "pn_collector_peek": "struct pn_event_t *(*)(struct pn_collector_t *)",
+    "pn_collector_pop": "_Bool(*)(struct pn_collector_t *)",
+    "pn_event_type": "pn_event_type_t(*)(struct pn_event_t *)",
+    "pn_event_link": "struct pn_link_t *(*)(struct pn_event_t *)",
+    "pn_event_delivery": "struct pn_delivery_t *(*)(struct pn_event_t *)",
+    "pn_link_current": "struct pn_delivery_t *(*)(struct pn_link_t *)",
+    "pn_link_advance": "_Bool(*)(struct pn_link_t *)",
+    "pn_link_recv": "ssize_t(*)(struct pn_link_t *, char *, size_t)",
+    "pn_link_send": "ssize_t(*)(struct pn_link_t *, char *, size_t)",
+    "pn_link_credit": "int(*)(struct pn_link_t *)",
+    "pn_link_get_drain": "_Bool(*)(struct pn_link_t *)",
+    "pn_delivery": "struct pn_delivery_t *(*)(struct pn_link_t *, struct pn_bytes_t)",
+    "pn_delivery_pending": "size_t(*)(struct pn_delivery_t *)",
+    "pn_delivery_partial": "_Bool(*)(struct pn_delivery_t *)",
+    "pn_delivery_aborted": "_Bool(*)(struct pn_delivery_t *)",
+    "pn_delivery_settle": "void(*)(struct pn_delivery_t *)",
+    "pn_delivery_settled": "_Bool(*)(struct pn_delivery_t *)",
+    "pn_delivery_update": "void(*)(struct pn_delivery_t *, uint64_t)",
+    "pn_delivery_remote_state": "uint64_t(*)(struct pn_delivery_t *)",
+    "pn_transport_pending": "ssize_t(*)(struct pn_transport_t *)",
+    "pn_transport_peek": "ssize_t(*)(struct pn_transport_t *, char *, size_t)",
+    "pn_transport_pop": "void(*)(struct pn_transport_t *, size_t)",
+}
+
+
+def helper_table() -> dict[str, int] | None:
+    """Addresses and numbers for the C helper; None if this Proton is not the one it knows."""
+    table = {"PN_DELIVERY": DELIVERY, "PN_LINK_FLOW": LINK_FLOW, "PN_ACCEPTED": ACCEPTED}
+    for name, kind in _HELPER_CALLS.items():
+        if not hasattr(lib, name):
+            return None
+        function = ffi.addressof(lib, name)
+        if ffi.typeof(function).cname != kind:
+            return None
+        table[name] = address_of(function)
+    return table
+
+
+def address_of(pointer: object) -> int:
+    """Where a pointer points."""
+    return int(ffi.cast("uintptr_t", pointer))
+
+
+def delivery_at(address: int) -> DeliveryPtr:
+    """The delivery at an address."""
+    return cast("DeliveryPtr", ffi.cast("pn_delivery_t *", address))
 
 
 def tag_of(memory: Memory, size: int) -> TagValue:

@@ -11,7 +11,6 @@ from hotpath.amqp.context import Host
 from hotpath.amqp.node import RequestNode
 from hotpath.amqp.requests import Request, encode_reply
 from hotpath.model.errors import HotpathError, Invalid, LimitReached, Unsupported, Violation
-from hotpath.telemetry import get_logger
 from hotpath.wire.types import Int, Symbol
 
 #: A request holds a token and little else.
@@ -19,8 +18,6 @@ REQUEST_BYTES_MAX: Final = 65_536
 AUDIENCE_MAX: Final = 4_096
 
 OK: Final = 200
-
-_log = get_logger("hotpath.amqp.cbs")
 
 
 class CbsNode:
@@ -42,7 +39,7 @@ class CbsNode:
         try:
             await self._carry_out(request)
         except HotpathError as error:
-            _log.info("token refused", extra={"reason": error.detail})
+            self._host.audit("putToken", reason=error.detail, audience=_audience(request))
             return _reply(request, status_of(error), error.detail, condition_of(error).name)
         return _reply(request, OK, "OK", None)
 
@@ -65,6 +62,12 @@ class CbsNode:
         grant = await self._host.context.access.by_token(token, audience)
         if not self._host.admit(audience, grant):
             raise LimitReached("this connection holds as many tokens as are allowed")
+        self._host.audit("putToken", grant=grant, audience=audience, until_ms=grant.until_ms)
+
+
+def _audience(request: Request) -> str | None:
+    audience = request.properties.get("name")
+    return audience if isinstance(audience, str) else None
 
 
 def _reply(request: Request, status: int, description: str, condition: str | None) -> bytes:

@@ -17,26 +17,33 @@ Invariant: nothing that a peer sends lets an exception out of here; `_guard` clo
 import asyncio
 from collections.abc import Callable, Coroutine
 from enum import Enum
+from functools import cached_property, partial
 from importlib.metadata import version
-from typing import Final, Protocol, TypeVarTuple
+from typing import Final, TypeVarTuple, cast
 
+from hotpath.amqp import audit
 from hotpath.amqp.alarm import Alarm
 from hotpath.amqp.attaching import HALF_OPEN_MAX, open_link
+from hotpath.amqp.bounds import Probation
 from hotpath.amqp.cbs import CbsNode
 from hotpath.amqp.conditions import (
     CONNECTION_FORCED,
     LIMIT_EXCEEDED,
-    UNAUTHORIZED,
+    NOT_ALLOWED,
     Condition,
+    Refused,
 )
 from hotpath.amqp.context import PRODUCT, Context, Fillable, Pullable
 from hotpath.amqp.engine import Engine
 from hotpath.amqp.frames import BatchMarks, complete_close, fill
+from hotpath.amqp.gate import SessionGate
 from hotpath.amqp.management import ManagementNodes
+from hotpath.amqp.outflow import Outflow, Pumps, Sink
 from hotpath.amqp.rights import LinkRight
 from hotpath.amqp.sasl import Credential, Mechanism, Prelude, Stage
-from hotpath.amqp.workarounds import needs_all_fields, needs_message_ids
-from hotpath.auth.rights import Grant, Grants
+from hotpath.amqp.standing import Standing
+from hotpath.amqp.workarounds import PeerOpen, needs_all_fields, needs_message_ids
+from hotpath.auth.rights import Grant
 from hotpath.model.errors import HotpathError
 from hotpath.telemetry import get_logger
 
@@ -44,6 +51,8 @@ from hotpath.telemetry import get_logger
 SASL_AUDIENCE: Final = ""
 #: How long a peer may take to answer a close, milliseconds.
 CLOSE_MS: Final = 5_000
+#: Shortest idle time-out of a peer, milliseconds; half of it passes between two keep-alives.
+PEER_IDLE_MS_MIN: Final = 100
 #: Incomplete deliveries of a connection may take so many times the largest message.
 PARTIAL_MESSAGES: Final = 16
 
@@ -52,34 +61,6 @@ _Given = TypeVarTuple("_Given")
 _VERSION: Final = version(PRODUCT)
 
 _log = get_logger("hotpath.amqp.connection")
-
-
-class Sink(Protocol):
-    """Where the bytes of a connection go."""
-
-    def write(self, data: bytes) -> None:
-        """Send, or keep until it can be sent."""
-        ...
-
-    def unsent(self) -> int:
-        """Bytes that are kept."""
-        ...
-
-    def pause_reading(self) -> None:
-        """Call `receive` no more."""
-        ...
-
-    def resume_reading(self) -> None:
-        """Call `receive` again."""
-        ...
-
-    def close(self) -> None:
-        """Send what is kept, then close; `lost` follows."""
-        ...
-
-    def abort(self) -> None:
-        """Close at once; `lost` follows."""
-        ...
 
 
 class Phase(Enum):
@@ -96,7 +77,6 @@ class Connection:
 
     Attributes:
         context: The services.
-        engine: The protocol engine.
         grants: What its tokens allow.
         batches: Transfers that are batches.
         cbs: Its `$cbs` node.
@@ -117,37 +97,45 @@ class Connection:
     ) -> None:
         settings = context.settings
         self.context = context
-        self.engine = Engine(
-            frame_bytes_max=settings.amqp_frame_bytes,
-            sessions_max=settings.max_sessions_per_connection,
-            idle_ms=round(settings.amqp_idle_seconds * 1000),
-        )
-        self.grants = Grants()
         self.batches = BatchMarks()
         self.cbs, self.management = CbsNode(self), ManagementNodes(self)
         self.stopping = self.wants_message_ids = False
-        self.on_authorized: Callable[[], None] = lambda: None
-        self.on_lost: Callable[[], None] = lambda: None
+        self.on_authorized: Callable[[], None] = _nothing
+        self.on_lost: Callable[[], None] = _nothing
         self._sink = sink
+        self._outflow = Outflow(
+            sink, context.outgoing, context.clock, bytes_max=settings.output_bytes_max
+        )
         self._peer = peer
         self._certified = certified
         self._prelude: Prelude | None = Prelude(external=certified is not None)
         self._phase = Phase.PRELUDE
         self._is_open = False
+        self._gate = SessionGate(frame_bytes_max=settings.amqp_frame_bytes)
+        self._peer_open = PeerOpen(bytes_max=settings.amqp_frame_bytes)
         self._filled: dict[Fillable, None] = {}
-        self._pumps: dict[Pullable, None] = {}
-        self._pumps_after_read: dict[Pullable, None] = {}
-        self._rights: dict[LinkRight, None] = {}
-        self._partial_bytes = 0
-        self._paused = False
+        self._pumps = Pumps()
+        self._partial_bytes = self._refused_links = 0
+        self._probation: Probation | None = Probation(settings)
         self._tasks: set[asyncio.Task[None]] = set()
         self._alarm = Alarm(context.clock, self._on_alarm)
+        self._standing = Standing(settings, context.clock, self._alarm)
+        self.grants = self._standing.grants
         now_ms = context.clock.ticks_ms()
         self._open_by_ms: int | None = now_ms + round(settings.handshake_seconds * 1000)
-        self._claim_by_ms: int | None = now_ms + round(settings.authenticate_seconds * 1000)
         self._tick_ms: int | None = None
         self._gone_by_ms: int | None = None
         self._arm()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The protocol engine; a connection that never gets past the prelude has none."""
+        settings = self.context.settings
+        return Engine(
+            frame_bytes_max=settings.amqp_frame_bytes,
+            sessions_max=settings.max_sessions_per_connection,
+            idle_ms=round(settings.amqp_idle_seconds * 1000),
+        )
 
     # Bytes in
 
@@ -158,6 +146,10 @@ class Connection:
     def _receive(self, chunk: bytes | bytearray, size: int) -> None:
         if self._phase is Phase.LOST:
             return
+        if self._probation is not None:
+            self._vet(self._probation.take_bytes(size))
+            if self._phase is Phase.CLOSING:
+                return
         if self._prelude is not None:
             self._prelude.receive(bytes(chunk[:size]))
             self._step_prelude(self._prelude)
@@ -167,15 +159,31 @@ class Connection:
 
     def _feed(self, chunk: bytes | bytearray, size: int) -> None:
         """Push into the engine, and let the link ends do their work."""
+        if not self._peer_open.done:
+            chunk = self._peer_open.take(bytes(chunk[:size]))
+            size = len(chunk)
+            if not size:
+                return
+        try:
+            chunk, size = self._gate.take(chunk, size)
+        except Refused as refused:
+            self.shut(refused.condition)
+            return
         self.batches.see(chunk, size)
         self.engine.push(chunk, size)
         self._work()
-        if self._pumps_after_read:
-            self._pumps.update(self._pumps_after_read)
-            self._pumps_after_read = {}
+        if self._probation is not None:
+            self._vet(self._probation.look_at_sessions(self.engine.session_count))
+        self._pumps.after_read()
+
+    def _vet(self, too_much: Condition | None) -> None:
+        """End a connection without a right that takes more than such a one may."""
+        if too_much is not None:
+            self.shut(too_much)
 
     def _work(self) -> None:
-        self.engine.drain(self)
+        gathered = self.engine.drain(self, careful=bool(self.batches.tags))
+        self._filled.update(dict.fromkeys(cast("list[Fillable]", gathered)))
         while self._filled:
             filled, self._filled = self._filled, {}
             for end in filled:
@@ -211,6 +219,7 @@ class Connection:
                 return
             case Mechanism.EXTERNAL if self._certified is not None:
                 self.admit(SASL_AUDIENCE, self._certified)
+                self.audit("login", grant=self._certified, mechanism="EXTERNAL")
             case _:
                 pass
         prelude.resolve(accepted=True)
@@ -220,10 +229,11 @@ class Connection:
         try:
             grant = await self.context.access.by_password(credential.user, credential.password)
         except HotpathError as error:
-            _log.info("credential refused", extra={"peer": self._peer, "reason": error.detail})
+            self.audit("login", reason=error.detail, mechanism="PLAIN")
             prelude.resolve(accepted=False)
         else:
             self.admit(SASL_AUDIENCE, grant)
+            self.audit("login", grant=grant, mechanism="PLAIN")
             prelude.resolve(accepted=True)
         self._guard(self._step_prelude, prelude)
         self.mark()
@@ -242,15 +252,15 @@ class Connection:
     def _flush(self) -> None:
         if self._phase in (Phase.LOST, Phase.PRELUDE):
             return
-        room = self.context.settings.output_bytes_max - self._sink.unsent()
-        room = self._pump(room)
+        room = self._pump(self._outflow.room(self.mark if self._pumps else None))
         out = self.engine.output()
         if out:
             self._sink.write(out)
-            if self.engine.peer_wants_keepalive:
+            if self.engine.peer_idle_ms:
                 self._tick()
         self._work()
-        self._throttle()
+        self._outflow.count()
+        self._outflow.throttle()
         if self.engine.closed:
             self._end()
         elif self._pumps and room > 0:
@@ -258,31 +268,14 @@ class Connection:
 
     def _pump(self, room: int) -> int:
         """Let woken link ends send; the room that is left."""
-        if not self._pumps or self.stopping or self._phase is Phase.CLOSING:
+        if self.stopping or self._phase is Phase.CLOSING:
+            self._pumps.clear()
             return room
-        pumps, self._pumps = self._pumps, {}
-        for end in pumps:
-            if room > 0:
-                room -= end.pump(room)
-            if end.has_more and end not in self._pumps_after_read:
-                self._pumps[end] = None
-        return room
-
-    def _throttle(self) -> None:
-        """Do not read from a peer that asks for much and reads nothing.
-
-        Deliveries stop at `output_bytes_max`; only answers to what the peer itself sends go beyond.
-        """
-        limit = 2 * self.context.settings.output_bytes_max
-        if not self._paused and self._sink.unsent() > limit:
-            self._paused = True
-            self._sink.pause_reading()
+        return self._pumps.run(room)
 
     def writable(self) -> None:
         """The sink has room again."""
-        if self._paused:
-            self._paused = False
-            self._sink.resume_reading()
+        self._outflow.writable()
         self.mark()
 
     # The engine's owner
@@ -299,6 +292,16 @@ class Connection:
         self._tick()
         fields = {"peer": self._peer, "container": self.engine.peer_container()[:200]}
         _log.info("connection open", extra={**fields, "product": properties.get("product")})
+        unfit = self._peer_open.unfit or self._too_impatient()
+        if unfit is not None:
+            self.shut(unfit)
+
+    def _too_impatient(self) -> Condition | None:
+        """Why the peer's idle time-out cannot be kept (§2.4.5); None if it can."""
+        if not 0 < self.engine.peer_idle_ms < PEER_IDLE_MS_MIN:
+            return None
+        text = f"an idle time-out below {PEER_IDLE_MS_MIN} ms cannot be kept"
+        return Condition(NOT_ALLOWED, text, {"limit-ms": PEER_IDLE_MS_MIN})
 
     def on_close(self) -> None:
         """Answer the peer's close."""
@@ -314,25 +317,44 @@ class Connection:
             text = "too many links are half open"
             self.shut(Condition(LIMIT_EXCEEDED, text, {"links": limit}))
             return
-        open_link(self, link)  # type: ignore[arg-type]  # an opaque pointer
+        is_open = open_link(self, link)  # type: ignore[arg-type]  # an opaque pointer
+        self._refused_links = 0 if is_open else self._refused_links + 1
+        limit = self.context.settings.refused_links_max
+        if self._refused_links > limit:
+            text = f"{limit} links in a row were refused"
+            self.shut(Condition(LIMIT_EXCEEDED, text, {"links": limit}))
+
+    def audit(
+        self,
+        operation: str,
+        *,
+        grant: Grant | None = None,
+        reason: str | None = None,
+        **about: object,
+    ) -> None:
+        """Write a line of the audit log."""
+        container = self.engine.peer_container() if self._is_open else ""
+        audit.note(
+            operation, peer=self._peer, container=container, grant=grant, reason=reason, **about
+        )
 
     def on_failure(self, condition: Condition) -> None:
         """Proton has ended the connection."""
         fields = {"peer": self._peer, "code": condition.name, "reason": condition.description}
         _log.info("connection failed", extra=fields)
-        self.engine.rewrite_frames(complete_close)
+        self.engine.rewrite_frames(partial(complete_close, condition=condition))
         self._close_by()
 
     # The host of link ends
 
     def want_pump(self, end: Pullable) -> None:
         """Let a link end send at the next flush."""
-        self._pumps[end] = None
+        self._pumps.want(end)
         self.mark()
 
     def want_pump_after_read(self, end: Pullable) -> None:
         """Let a link end try again when the peer has sent something."""
-        self._pumps_after_read[end] = None
+        self._pumps.want_after_read(end)
 
     def note_filled(self, end: Fillable) -> None:
         """Let a link end submit when this read has been taken in."""
@@ -348,51 +370,31 @@ class Connection:
 
     def watch(self, right: LinkRight) -> None:
         """End a link with its right."""
-        self._rights[right] = None
-        if right.until_ms is not None:
-            self._alarm.set_by_wall(right.until_ms)
+        self._standing.watch(right)
 
     def forget(self, right: LinkRight) -> None:
         """A link is gone."""
-        self._rights.pop(right, None)
+        self._standing.forget(right)
 
     def end_right(self, right: LinkRight) -> None:
         """Detach a link whose right has ended."""
-        if right.end is not None and right.ended(self.context.clock.now_ms()):
-            text = f"the token for {right.address.path[:200]} has expired"
-            right.end.close(Condition(UNAUTHORIZED, text, {"claim": right.action.value}))
+        self._standing.end_right(right)
 
     def admit(self, audience: str, grant: Grant) -> bool:
         """Add a grant, and let links that it covers last as long as it."""
-        now_ms = self.context.clock.now_ms()
-        self.grants.prune(now_ms)
-        if not self.grants.put(audience, grant):
-            return False
-        for right in self._rights:
-            right.extend(grant, now_ms)
-        if self._claim_by_ms is not None:
-            self._claim_by_ms = None
-            self.on_authorized()
-        if grant.until_ms is not None:
-            self._alarm.set_by_wall(grant.until_ms)
-        return True
+        return self._standing.admit(audience, grant, self._on_first_right)
+
+    def _on_first_right(self) -> None:
+        self._probation = None
+        self.on_authorized()
 
     def recheck(self) -> None:
         """Tokens have been revoked: end the links that stand on one of them."""
         self._guard(self._recheck)
 
     def _recheck(self) -> None:
-        is_revoked, now_ms = self.context.access.is_revoked, self.context.clock.now_ms()
-        self.grants.drop(is_revoked)
-        for right in [right for right in self._rights if is_revoked(right.grant)]:
-            others = self.grants.all_covering(right.address, right.action, now_ms)
-            other = next((grant for grant in others if right.reaches(grant)), None)
-            if other is not None:
-                right.stand_on(other)
-            elif right.end is not None:
-                text = f"the token for {right.address.path[:200]} has been revoked"
-                right.end.close(Condition(UNAUTHORIZED, text, {"claim": right.action.value}))
-        self._look_at_rights(self.context.clock.ticks_ms())
+        self._standing.drop_revoked(self.context.access.is_revoked)
+        self._look_at_rights()
         self._arm()
 
     # Ending
@@ -446,22 +448,26 @@ class Connection:
             # What the peer has settled before it went away counts.
             self._guard(self._work)
         self._phase = Phase.LOST
+        self._outflow.leave()
         self._alarm.cancel()
         self.cbs.close()
         self.management.close()
         for task in self._tasks:
             task.cancel()
-        self.engine.free()
-        self._pumps.clear()
-        self._pumps_after_read.clear()
+        if "engine" in self.__dict__:
+            self.engine.free()
+        self._pumps.clear(for_good=True)
         self._filled.clear()
         self.on_lost()
 
     # Time
 
     def _tick(self) -> None:
-        self._tick_ms = self.engine.tick(self.context.clock.ticks_ms())
+        now_ms = self.context.clock.ticks_ms()
+        self._tick_ms = self.engine.tick(now_ms)
         if self._tick_ms is not None:
+            # Of a peer that wants keep-alives all the time Proton says: now, and now again.
+            self._tick_ms = max(self._tick_ms, now_ms + PEER_IDLE_MS_MIN // 2)
             self._alarm.set_by(self._tick_ms)
 
     def _arm(self) -> None:
@@ -472,19 +478,9 @@ class Connection:
 
     def _next_deadline(self) -> int | None:
         """In monotonic milliseconds."""
-        deadlines = [
-            deadline
-            for deadline in (self._open_by_ms, self._claim_by_ms, self._tick_ms, self._gone_by_ms)
-            if deadline is not None
-        ]
-        ends = [right.until_ms for right in self._rights if right.until_ms is not None]
-        if self._claim_by_ms is None:
-            end_ms = self.grants.next_end_ms()
-            ends += [] if end_ms is None else [end_ms]
-        if ends:
-            clock = self.context.clock
-            deadlines.append(clock.ticks_ms() + max(0, min(ends) - clock.now_ms()))
-        return min(deadlines, default=None)
+        own = (self._open_by_ms, self._tick_ms, self._gone_by_ms)
+        deadlines = [*own, self._standing.next_deadline_ms()]
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _on_alarm(self) -> None:
         self._guard(self._look_at_time)
@@ -507,21 +503,13 @@ class Connection:
             self._tick()
             self._work()
             self.mark()
-        self._look_at_rights(now_ms)
+        self._look_at_rights()
 
-    def _look_at_rights(self, now_ms: int) -> None:
+    def _look_at_rights(self) -> None:
         """End links whose token is over, and a connection that nobody vouches for."""
-        wall_ms = self.context.clock.now_ms()
-        for right in [right for right in self._rights if right.ended(wall_ms)]:
-            self.end_right(right)
-        self.grants.prune(wall_ms)
-        if _is_due(self._claim_by_ms, now_ms):
-            self._claim_by_ms = None
-            text = "no valid token was put in time"
-            self.shut(Condition(UNAUTHORIZED, text, {"claim": "any"}))
-        elif self._claim_by_ms is None and not len(self.grants) and self._phase is Phase.RUNNING:
-            patience_ms = round(self.context.settings.authenticate_seconds * 1000)
-            self._claim_by_ms = now_ms + patience_ms
+        too_long = self._standing.look(running=self._phase is Phase.RUNNING)
+        if too_long is not None:
+            self.shut(too_long)
 
     # The edge of the task
 
@@ -541,3 +529,7 @@ class Connection:
 
 def _is_due(deadline: int | None, now_ms: int) -> bool:
     return deadline is not None and deadline <= now_ms
+
+
+def _nothing() -> None:
+    """What is called when nobody wants to hear."""

@@ -4,9 +4,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from hotpath.amqp.bounds import Outgoing
 from hotpath.amqp.engine import Engine
 from hotpath.amqp.frames import BatchMarks
-from hotpath.amqp.memo import WireMemo
 from hotpath.amqp.rights import LinkRight
 from hotpath.auth.rights import Grant, Grants
 from hotpath.config import Settings
@@ -16,6 +16,7 @@ from hotpath.service.commit import Committer
 from hotpath.service.deferred import Deferrals
 from hotpath.service.deliver import Delivering
 from hotpath.service.peek import Peeking
+from hotpath.service.points import PointPublishing
 from hotpath.service.publish import Publishing
 from hotpath.service.schedule import Scheduling
 from hotpath.service.settle import Settling
@@ -67,10 +68,11 @@ class Context:
     clock: Clock
     metrics: Metrics
     turn: Turn
-    memo: WireMemo
+    outgoing: Outgoing
     scheduling: Scheduling
     peeking: Peeking
     deferrals: Deferrals
+    points: PointPublishing
 
 
 class Pullable(Protocol):
@@ -98,13 +100,17 @@ class Host(Protocol):
     """The connection of a link end, as the link end sees it."""
 
     context: Context
-    engine: Engine
     batches: BatchMarks
     grants: Grants
     cbs: "CbsNode"
     management: "ManagementNodes"
     stopping: bool
     wants_message_ids: bool
+
+    @property
+    def engine(self) -> Engine:
+        """The protocol engine."""
+        ...
 
     def mark(self) -> None:
         """Something is to be sent."""
@@ -140,4 +146,15 @@ class Host(Protocol):
 
     def admit(self, audience: str, grant: Grant) -> bool:
         """Add a grant; False when the connection holds too many."""
+        ...
+
+    def audit(
+        self,
+        operation: str,
+        *,
+        grant: Grant | None = None,
+        reason: str | None = None,
+        **about: object,
+    ) -> None:
+        """Write a line of the audit log; see `hotpath.amqp.audit.note`."""
         ...

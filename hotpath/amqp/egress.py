@@ -14,36 +14,36 @@ same outcome when the commit that holds it is durable, or with `rejected` and
     released                       back to the feed, delivery count unchanged
     modified                       back to the feed, delivery count + 1
     modified, undeliverable-here   deferred
+    ... with message-annotations   these are application-properties of it from then on
     settled without an outcome     as released
 """
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from struct import Struct
 from typing import Final
 
 from hotpath.amqp import capi, codec, conditions
-from hotpath.amqp.conditions import RESOURCE_DELETED, Condition, lock_lost
+from hotpath.amqp.conditions import RESOURCE_DELETED, Condition, condition_of, lock_lost
 from hotpath.amqp.context import Host
+from hotpath.amqp.ends import Handles, Outlet, delivery_of, refer
 from hotpath.amqp.rights import LinkRight
 from hotpath.core.feed import Taken
 from hotpath.core.subscription import Subscription
+from hotpath.model.errors import LimitReached
 from hotpath.ports import LogFailure
 from hotpath.service.deliver import Receiver
+from hotpath.service.modified import lay_over
 from hotpath.service.settle import DESCRIPTION, REASON
 from hotpath.telemetry import get_logger
+from hotpath.wire.deadletter import simple_properties
 from hotpath.wire.identity import with_message_id
-from hotpath.wire.message import BrokerAnnotations, DeliveryPrefix
-from hotpath.wire.types import Array, Described, WireError
+from hotpath.wire.message import BrokerAnnotations, DeliveryPrefix, common_prefix
+from hotpath.wire.types import WireError
 
 #: Messages pulled at once: what a link may send before the next one has its turn.
 PULL_MAX: Final = 256
-
-_TAG_BYTES: Final = 16
-_TAG_ROOM: Final = capi.allocate("char[]", _TAG_BYTES)
-_TAG: Final = capi.tag_of(_TAG_ROOM, _TAG_BYTES)
-_TAG_VIEW: Final = capi.view(_TAG_ROOM, _TAG_BYTES)
-_pack_tag = Struct(">QQ").pack_into
+#: Bytes of deliveries that Proton is given before it must turn them into frames.
+SPILL_BYTES: Final = 32_768
 
 Held = tuple[int, int]
 """A locked message: its sequence number and the serial of its lock."""
@@ -54,16 +54,15 @@ _log = get_logger("hotpath.amqp.egress")
 class _Run:
     """Pulled messages on their way out; `at` is the next one."""
 
-    __slots__ = ("at", "payloads", "prefix", "slots", "taken")
+    __slots__ = ("alike", "at", "payloads", "prefix", "taken")
 
-    def __init__(
-        self, taken: Taken, prefix: DeliveryPrefix | None, slots: list[bytes | None] | None
-    ) -> None:
+    def __init__(self, taken: Taken, prefix: DeliveryPrefix | None, *, alike: bool) -> None:
         self.taken = taken
         # The log's memory of recent batches may let go of them meanwhile.
         self.payloads: Sequence[bytes] = taken.batch.payloads or ()
         self.prefix = prefix
-        self.slots = slots
+        #: Whether the prefix and the stored bytes are all there is to each of them.
+        self.alike = alike
         self.at = 0
 
 
@@ -71,21 +70,17 @@ class Egress:
     """Our end of one receiving link."""
 
     __slots__ = (
-        "_accepted",
-        "_credit_seen",
-        "_deliveries",
         "_extra",
         "_gone",
         "_host",
         "_link",
         "_maybe_more",
-        "_noted",
         "_receiver",
         "_session",
-        "_to_echo",
         "_unsent",
         "_window_bytes",
         "right",
+        "twin",
     )
 
     def __init__(
@@ -104,13 +99,9 @@ class Egress:
         self._session = capi.link_session(link)
         self._host = host
         self._window_bytes = host.context.settings.output_bytes_max
-        self._deliveries: dict[capi.DeliveryPtr, Held] = {}
+        self.twin = Outlet(refer(link))
         self._unsent: deque[_Run] = deque()
         self._maybe_more = True
-        self._credit_seen = 0
-        self._accepted: list[Held] = []
-        self._to_echo: list[tuple[Held, capi.DeliveryPtr]] = []
-        self._noted = False
         self._gone = False
         source = subscription.spec.key.topic.value + "/Subscriptions/" + subscription.spec.id
         self._extra = BrokerAnnotations(deadletter_source=source) if dead else None
@@ -134,11 +125,9 @@ class Egress:
         self.close(Condition(RESOURCE_DELETED, text, {"address": self.right.address.path}))
 
     def on_flow(self) -> None:
-        """Pull if there is something new to do."""
-        link = self._link
-        if self._unsent or capi.link_credit(link) != self._credit_seen or capi.link_get_drain(link):
-            self._maybe_more = True
-            self._host.want_pump(self)
+        """Pull: the twin has seen that there is something new to do."""
+        self._maybe_more = True
+        self._host.want_pump(self)
 
     @property
     def has_more(self) -> bool:
@@ -161,14 +150,14 @@ class Egress:
         if not self._unsent:
             self._pull()
         sent = self._send(room)
-        self._credit_seen = capi.link_credit(self._link)
-        if not self._unsent and not self._maybe_more and capi.link_get_drain(self._link):
+        if not self._unsent and not self._maybe_more and self.twin.draining():
             self._drained()
+        self.twin.watch(self.twin.credit(), bool(self._unsent))
         return sent
 
     def _pull(self) -> None:
         """Take what credit allows."""
-        limit = min(capi.link_credit(self._link), PULL_MAX)
+        limit = min(self.twin.credit(), PULL_MAX)
         self._maybe_more = False
         if limit <= 0:
             return
@@ -181,15 +170,15 @@ class Egress:
 
     def _run_of(self, part: Taken) -> _Run:
         """Prepare what the messages of one taking have in common."""
+        if part.counts is not None:
+            return _Run(part, None, alike=False)
         until_ms = None if not part.serial else self._host_wall_ms(part.until_ms)
-        slots = None
-        # Prefix and bytes are shared by all links that want nothing of their own.
-        if part.counts is None and self._extra is None and not self._host.wants_message_ids:
-            slots = self._host.context.memo.slots(part.batch, until_ms or -1)
-        prefix = None if part.counts is not None else self._prefix(part, until_ms, 0)
-        return _Run(part, prefix, slots)
+        prefix = self._prefix(part, until_ms, 0)
+        return _Run(part, prefix, alike=not self._host.wants_message_ids)
 
     def _prefix(self, part: Taken, until_ms: int | None, count: int) -> DeliveryPrefix:
+        if self._extra is None:
+            return common_prefix(part.batch.enqueued_ms, until_ms, count)
         return DeliveryPrefix(
             enqueued_ms=part.batch.enqueued_ms,
             locked_until_ms=until_ms,
@@ -216,35 +205,30 @@ class Egress:
         return sent
 
     def _send_run(self, run: _Run, room: int) -> int:
-        """Send messages of one batch; the hot loop of this edge."""
-        new, send, advance = capi.delivery_new, capi.link_send, capi.link_advance
-        settle, pack, view, tag = capi.delivery_settle, _pack_tag, _TAG_VIEW, _TAG
-        link, outstanding, slots = self._link, self._deliveries, run.slots
-        seqs, serial, first = run.taken.seqs, run.taken.serial, run.taken.batch.first_seq
-        sent = at = 0
-        for at in range(run.at, len(seqs)):
-            if sent >= room:
-                run.at = at
-                return sent
-            seq = seqs[at]
-            data = None if slots is None else slots[seq - first]
-            if data is None:
-                data = self._encode(run, at)
-                if data is None:
+        """Send messages of one batch: those that are alike in one go, each other by itself."""
+        taken, sent = run.taken, 0
+        while run.at < len(taken.seqs) and sent < room:
+            if run.alike and run.prefix is not None:
+                run.at, size = self.twin.send(
+                    run.prefix.opening,
+                    taken.seqs,
+                    run.at,
+                    taken.batch.first_seq,
+                    taken.serial,
+                    run.payloads,
+                    min(room - sent, SPILL_BYTES),
+                )
+                sent += size
+                if size >= SPILL_BYTES:
+                    self._host.engine.spill()
                     continue
-                if slots is not None:
-                    slots[seq - first] = data
-            pack(view, 0, seq, serial)
-            delivery = new(link, tag)
-            size = len(data)
-            send(link, data, size)
-            sent += size
-            if serial:
-                outstanding[delivery] = (seq, serial)
-                advance(link)
-            else:
-                settle(delivery)
-        run.at = len(seqs)
+                if run.at == len(taken.seqs) or sent >= room:
+                    break
+            encoded = self._encode(run, run.at)
+            run.at += 1
+            if encoded is not None:
+                self.twin.send_one(taken.seqs[run.at - 1], taken.serial, encoded)
+                sent += len(encoded)
         return sent
 
     def _encode(self, run: _Run, at: int) -> bytes | None:
@@ -257,6 +241,8 @@ class Egress:
             prefix = self._prefix(taken, until_ms, taken.counts[at] if taken.counts else 0)
         try:
             stored = run.payloads[seq - taken.batch.first_seq]
+            if taken.modified is not None:
+                stored = lay_over(stored, taken.modified.get(seq))
             if self._host.wants_message_ids:
                 stored = with_message_id(stored, str(seq))
             return prefix.wire(seq, stored)
@@ -273,73 +259,54 @@ class Egress:
         behind = feed is subscription and subscription.behind_at is not None
         if feed.missing is None and not behind and not receiver.pending:
             capi.link_drained(self._link)
-            self._credit_seen = capi.link_credit(self._link)
 
     # Outcomes
 
     def on_delivery(self, delivery: capi.DeliveryPtr) -> None:
-        """Note an outcome; `submit` applies it when the whole read has been taken in."""
-        held = self._deliveries.get(delivery)
-        if held is None:
-            return
+        """Apply an outcome that is not `accepted`; the twin gathers those for `submit`."""
         state = capi.delivery_remote_state(delivery)
-        if state == capi.ACCEPTED:
-            del self._deliveries[delivery]
-            if capi.delivery_settled(delivery):
-                capi.delivery_settle(delivery)
-                self._accepted.append(held)
-            else:
-                self._to_echo.append((held, delivery))
-            if not self._noted:
-                self._noted = True
-                self._host.note_filled(self)
-            return
         settled = capi.delivery_settled(delivery)
         if settled or state in (capi.REJECTED, capi.RELEASED, capi.MODIFIED):
-            del self._deliveries[delivery]
-            self._apply(held, delivery, state=state, settled=settled)
+            held = self.twin.pop(refer(delivery))
+            if held is not None:
+                self._apply(held, delivery, state=state, settled=settled)
 
     def submit(self) -> None:
         """Complete what was accepted, in one go."""
-        self._noted = False
-        accepted, echo = self._accepted, self._to_echo
-        self._accepted, self._to_echo = [], []
-        if echo:
-            # Proton reports ranges in any order; in this one it answers with ranges.
-            echo.sort(key=lambda entry: entry[0])
-            accepted += [held for held, _ in echo]
-        receiver, context = self._receiver, self._host.context
-        lost = context.settling.complete(receiver.subscription, receiver.feed, accepted)
-        if not echo:
+        taken = self.twin.take()
+        if taken is None:
             return
-        deliveries = [delivery for _, delivery in echo]
-        if lost:
-            deliveries = self._answer_lost(echo, Counter(lost))
-        self._echo_when_durable(deliveries, capi.ACCEPTED)
+        runs, echo = taken
+        receiver, settling = self._receiver, self._host.context.settling
+        lost = settling.complete_runs(receiver.subscription, receiver.feed, runs)
+        if echo and lost:
+            echo = self._answer_lost(echo, Counter(lost))
+        if echo:
+            self._echo_when_durable(echo, capi.ACCEPTED)
 
-    def _answer_lost(
-        self, echo: list[tuple[Held, capi.DeliveryPtr]], lost: Counter[int]
-    ) -> list[capi.DeliveryPtr]:
+    def _answer_lost(self, echo: Handles, lost: Counter[int]) -> Handles:
         """Answer settlements that came too late; the deliveries of the others."""
-        kept: list[capi.DeliveryPtr] = []
-        for (seq, _), delivery in echo:
+        kept: list[object] = []
+        for seq, delivery in zip(echo.seqs(), echo, strict=True):
             if lost[seq]:
                 lost[seq] -= 1
-                self._reject_late(delivery)
+                self._reject_late(delivery_of(delivery))
             else:
                 kept.append(delivery)
-        return kept
+        return Handles(kept)
 
     def _apply(self, held: Held, delivery: capi.DeliveryPtr, *, state: int, settled: bool) -> None:
         """Apply any other outcome than accepted."""
         settling, receiver = self._host.context.settling, self._receiver
         seq, serial = held
         where = (receiver.subscription, receiver.feed)
+        if state == capi.MODIFIED and not self._modify(held, delivery, settled=settled):
+            return
         if state == capi.REJECTED:
-            reason, description, more = _read_rejection(delivery)
-            kept = settling.dead_letter(
-                *where, held, reason=reason, description=description, properties=more
-            )
+            found = self._set_aside(held, delivery, settled=settled)
+            if found is None:
+                return
+            kept = found
         elif state != capi.MODIFIED:
             kept = settling.abandon(*where, seq, serial, failed=False)
         elif capi.disposition_is_undeliverable(capi.delivery_remote(delivery)):
@@ -349,27 +316,71 @@ class Egress:
         if settled:
             capi.delivery_settle(delivery)
         elif kept:
-            self._echo_when_durable([delivery], state)
+            self._echo_when_durable(Handles([refer(delivery)]), state)
         else:
             self._reject_late(delivery)
 
+    def _set_aside(self, held: Held, delivery: capi.DeliveryPtr, *, settled: bool) -> bool | None:
+        """Dead-letter a message; False when the lock was lost, None when that is refused.
+
+        Then it stays locked; a receiver that settled itself cannot be told.
+        """
+        reason, description, more = _read_rejection(delivery)
+        receiver = self._receiver
+        try:
+            return self._host.context.settling.dead_letter(
+                receiver.subscription,
+                receiver.feed,
+                held,
+                reason=reason,
+                description=description,
+                properties=more,
+            )
+        except LimitReached as error:
+            if settled:
+                capi.delivery_settle(delivery)
+            else:
+                self._reject(delivery, condition_of(error))
+            return None
+
+    def _modify(self, held: Held, delivery: capi.DeliveryPtr, *, settled: bool) -> bool:
+        """Give a message the properties of the outcome `modified` (§3.4.5); False if refused.
+
+        Then it stays locked. A receiver that settled itself cannot be told: the outcome counts.
+        """
+        try:
+            annotations = codec.read_map(
+                capi.disposition_annotations(capi.delivery_remote(delivery))
+            )
+            properties = simple_properties(annotations)
+            self._host.context.settling.modify(self._receiver.feed, (held,), properties)
+        except WireError:
+            pass
+        except LimitReached as error:
+            if not settled:
+                self._reject(delivery, condition_of(error))
+                return False
+            where = {"address": self.right.address.path, "reason": error.detail}
+            _log.info("properties not kept", extra=where)
+        return True
+
     def _reject_late(self, delivery: capi.DeliveryPtr) -> None:
+        self._reject(delivery, lock_lost())
+
+    def _reject(self, delivery: capi.DeliveryPtr, condition: Condition) -> None:
         local = capi.disposition_condition(capi.delivery_local(delivery))
-        conditions.write(local, lock_lost())
+        conditions.write(local, condition)
         capi.delivery_update(delivery, capi.REJECTED)
         capi.delivery_settle(delivery)
         self._host.mark()
 
-    def _echo_when_durable(self, deliveries: list[capi.DeliveryPtr], state: int) -> None:
+    def _echo_when_durable(self, deliveries: Handles, state: int) -> None:
         """Settle with the receiver's own outcome once the commit that holds it is durable."""
 
         def durable(failure: LogFailure | None) -> None:
             if self._gone or failure is not None:
                 return
-            update, settle = capi.delivery_update, capi.delivery_settle
-            for delivery in deliveries:
-                update(delivery, state)
-                settle(delivery)
+            deliveries.settle(state)
             self._host.mark()
 
         self._host.context.committer.then(durable)
@@ -398,7 +409,7 @@ class Egress:
         # Outcomes that came before the end of the link count.
         self.submit()
         self._gone = True
-        self._deliveries.clear()
+        self.twin.clear()
         self._unsent.clear()
         self._host.forget(self.right)
         self._host.context.delivering.detach(self._receiver)
@@ -422,9 +433,4 @@ def _read_rejection(delivery: capi.DeliveryPtr) -> tuple[str, str, dict[str, obj
         reason = "" if name == "com.microsoft:dead-letter" else name
     if not isinstance(description, str):
         description = capi.condition_description(condition)
-    return reason, description, {key: value for key, value in info.items() if _simple(value)}
-
-
-def _simple(value: object) -> bool:
-    """Whether a value may stand among application-properties (§3.2.5)."""
-    return not isinstance(value, list | dict | Array | Described)
+    return reason, description, simple_properties(info)

@@ -8,21 +8,21 @@ An engine is used from one thread, never from within its own calls, and not afte
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Protocol, cast
 
 from hotpath.amqp import capi, codec, conditions
 from hotpath.amqp.conditions import Condition
+from hotpath.amqp.ends import Ends, Inlet, Outlet, output, refer
 from hotpath.amqp.frames import FrameRewriter
 from hotpath.wire.types import Symbol, WireError
 
-#: Copied out of Proton at once, bytes.
-OUTPUT_BYTES: Final = 262_144
-
-_OUTPUT: Final = capi.allocate("char[]", OUTPUT_BYTES)
-
 
 class LinkEnd(Protocol):
-    """Our end of a link, as the engine drives it."""
+    """Our end of a link, as the engine drives it.
+
+    Where it has a twin (`hotpath.amqp.ends`), that one hears of what is frequent, and this one of
+    the rest.
+    """
 
     def on_delivery(self, delivery: capi.DeliveryPtr) -> None:
         """Bytes of a delivery or a change of its state have come."""
@@ -73,23 +73,31 @@ class Engine:
         "_alive",
         "_collector",
         "_connection",
+        "_ends",
+        "_output_from",
         "_rewriters",
+        "_spilled",
         "_started",
         "_transport",
         "closed",
         "links",
+        "session_count",
     )
 
     def __init__(self, *, frame_bytes_max: int, sessions_max: int, idle_ms: int) -> None:
         self.links: dict[capi.LinkPtr, LinkEnd] = {}
         self.closed = False
+        self.session_count = 0
         self._rewriters: list[FrameRewriter] = []
+        self._spilled: list[bytes] = []
         self._started = False
         self._alive: dict[capi.LinkPtr, capi.SessionPtr] = {}
         self._collector = capi.collector_new()
+        self._ends = Ends(refer(self._collector))
         self._connection = capi.connection_new()
         capi.connection_collect(self._connection, self._collector)
         self._transport = capi.transport_new()
+        self._output_from = refer(self._transport)
         capi.transport_set_server(self._transport)
         capi.transport_set_max_frame(self._transport, frame_bytes_max)
         capi.transport_set_channel_max(self._transport, sessions_max - 1)
@@ -112,18 +120,23 @@ class Engine:
 
     def output(self) -> bytes:
         """Everything there is to send now."""
-        pending, peek, pop = capi.transport_pending, capi.transport_peek, capi.transport_pop
-        transport, chunks = self._transport, []
-        while (size := pending(transport)) > 0:
-            size = peek(transport, _OUTPUT, min(size, OUTPUT_BYTES))
-            chunks.append(capi.unpack(_OUTPUT, size))
-            pop(transport, size)
-        self.closed = size < 0
-        out = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        out, self.closed = output(self._output_from)
+        if self._spilled:
+            out = b"".join((*self._spilled, out))
+            self._spilled.clear()
         self._started = self._started or bool(out)
         for rewrite in self._rewriters:
             out = rewrite(out)
         return out
+
+    def spill(self) -> None:
+        """Take out of Proton what there is to send now; it comes with the next `output`.
+
+        Proton's buffers never shrink again, so whoever sends much calls this now and then.
+        """
+        out, self.closed = output(self._output_from)
+        if out:
+            self._spilled.append(out)
 
     def rewrite_frames(self, rewrite: Callable[[bytes], bytes]) -> None:
         """From now on, send each frame as `rewrite` gives it back."""
@@ -134,9 +147,9 @@ class Engine:
         return capi.transport_tick(self._transport, now_ms) or None
 
     @property
-    def peer_wants_keepalive(self) -> bool:
-        """Whether the peer has announced an idle time-out."""
-        return capi.transport_remote_idle_timeout(self._transport) > 0
+    def peer_idle_ms(self) -> int:
+        """The idle time-out that the peer has announced, in milliseconds; 0 for none."""
+        return capi.transport_remote_idle_timeout(self._transport)
 
     # Connection
 
@@ -175,63 +188,80 @@ class Engine:
         """Links that exist, those on their way out included."""
         return len(self._alive)
 
+    def attach(self, link: capi.LinkPtr, end: LinkEnd, twin: Inlet | Outlet | None = None) -> None:
+        """Let an end, and its twin if it has one, hear what happens on a link."""
+        self.links[link] = end
+        self._ends.add(refer(link), end, twin)
+
+    def _forget(self, link: capi.LinkPtr) -> LinkEnd | None:
+        """Tell the end of a link no more; that end, if there is one."""
+        self._ends.remove(refer(link))
+        return self.links.pop(link, None)
+
     def close_link(self, link: capi.LinkPtr, condition: Condition) -> None:
         """Detach with an error; the link goes when the peer has detached too."""
-        self.links.pop(link, None)
+        self._forget(link)
         conditions.write(capi.link_condition(link), condition)
         capi.link_close(link)
 
     def finish(self, link: capi.LinkPtr, *, closed: bool) -> None:
         """Answer the peer's detach; the pointer is dead from here on."""
-        self.links.pop(link, None)
+        self._forget(link)
         self._alive.pop(link, None)
         (capi.link_close if closed else capi.link_detach)(link)
         capi.link_free(link)
 
     # Events
 
-    def drain(self, shell: Shell) -> None:
-        """Tell the shell and the link ends what has happened."""
-        peek, pop, kind_of = capi.collector_peek, capi.collector_pop, capi.event_type
-        event_link, event_delivery = capi.event_link, capi.event_delivery
-        is_delivery, is_flow = capi.DELIVERY, capi.LINK_FLOW
-        collector, end_of = self._collector, self.links.get
-        while event := peek(collector):
-            kind = kind_of(event)
-            if kind == is_delivery:
-                end = end_of(event_link(event))
-                if end is not None:
-                    end.on_delivery(event_delivery(event))
-                else:
-                    capi.delivery_settle(event_delivery(event))
-            elif kind == is_flow:
-                end = end_of(event_link(event))
-                if end is not None:
-                    end.on_flow()
-            else:
-                self._tell(kind, event, shell)
-            pop(collector)
+    def drain(self, shell: Shell, *, careful: bool) -> list[LinkEnd]:
+        """Tell the shell and the link ends what has happened.
+
+        Args:
+            shell: The owner.
+            careful: Messages that have come are all to be looked at by their link ends.
+
+        Returns:
+            The link ends whose twins have gathered something.
+        """
+        filled: list[object] = []
+        take_in, collector = self._ends.drain, self._collector
+        while take_in(filled, careful):
+            event = capi.collector_peek(collector)
+            if event is not None:
+                self._tell(capi.event_type(event), event, shell)
+            capi.collector_pop(collector)
+        return cast("list[LinkEnd]", filled)
 
     def _tell(self, kind: int, event: capi.EventPtr, shell: Shell) -> None:
-        """All events that are not frequent."""
-        if kind == capi.LINK_REMOTE_OPEN:
+        """All events that the twins leave."""
+        if kind in (capi.DELIVERY, capi.LINK_FLOW):
+            self._tell_end(kind, event)
+        elif kind in (capi.CONNECTION_REMOTE_OPEN, capi.CONNECTION_REMOTE_CLOSE):
+            (shell.on_open if kind == capi.CONNECTION_REMOTE_OPEN else shell.on_close)()
+        elif kind == capi.LINK_REMOTE_OPEN:
             link = capi.event_link(event)
             self._alive[link] = capi.link_session(link)
             shell.on_attach(link)
         elif kind in (capi.LINK_REMOTE_CLOSE, capi.LINK_REMOTE_DETACH):
             self._detached(capi.event_link(event), closed=kind == capi.LINK_REMOTE_CLOSE)
         elif kind == capi.SESSION_REMOTE_OPEN:
+            self.session_count += 1
             capi.session_open(capi.event_session(event))
         elif kind == capi.SESSION_REMOTE_CLOSE:
             self._end_session(capi.event_session(event))
-        elif kind == capi.CONNECTION_REMOTE_OPEN:
-            shell.on_open()
-        elif kind == capi.CONNECTION_REMOTE_CLOSE:
-            shell.on_close()
         elif kind == capi.TRANSPORT_ERROR:
             condition = capi.transport_condition(self._transport)
             name, text = capi.condition_name(condition), capi.condition_description(condition)
             shell.on_failure(Condition(name, text))
+
+    def _tell_end(self, kind: int, event: capi.EventPtr) -> None:
+        end = self.links.get(capi.event_link(event))
+        if end is None:
+            return
+        if kind == capi.DELIVERY:
+            end.on_delivery(capi.event_delivery(event))
+        else:
+            end.on_flow()
 
     def _detached(self, link: capi.LinkPtr, *, closed: bool) -> None:
         if link not in self._alive:
@@ -246,15 +276,17 @@ class Engine:
         """Forget a session's links, and answer its end."""
         for link in [link for link, owner in self._alive.items() if owner == session]:
             del self._alive[link]
-            end = self.links.pop(link, None)
+            end = self._forget(link)
             if end is not None:
                 end.on_lost()
+        self.session_count -= 1
         capi.session_close(session)
         capi.session_free(session)
 
     def free(self) -> None:
         """Give all memory back; every pointer of this engine is dead from here on."""
         ends, self.links = list(self.links.values()), {}
+        self._ends.clear()
         for end in ends:
             end.on_lost()
         self._alive.clear()

@@ -3,16 +3,18 @@
 Inbound: Proton drops a transfer's message-format, which alone tells a batch from a message.
 Outbound: Proton leaves trailing null fields off, and azure-servicebus before 7.15 for Python
 indexes the fields of a performative without looking how many there are. When Proton itself ends a
-connection, its error has no info map, which the same client indexes in all releases. Connections
-that need none of this pay one search for five bytes in each chunk they send, and nothing for what
-they receive.
+connection, its error has no info map, which the same client indexes in all releases. Its
+frames must leave room for what is filled in, and Proton has no means to be told so but the peer's
+open. Connections that need none of this pay one search for five bytes in each chunk they send, a
+look at their open, and nothing for what they receive.
 """
 
 from collections.abc import Callable
 from struct import Struct
 from typing import Final, cast
 
-from hotpath.wire.types import Described, Symbol, ULong, decode, encode
+from hotpath.amqp.conditions import Condition
+from hotpath.wire.types import Described, Symbol, ULong, WireError, decode, encode
 
 #: The message-format of a batch, as every encoder must write it: uint, four bytes.
 BATCH_MARK: Final = b"\x70\x80\x01\x37\x00"
@@ -62,6 +64,68 @@ class BatchMarks:
             at = chunk.find(BATCH_MARK, at + 1, size)
 
 
+class FirstFrame:
+    """Holds a stream's first frame back until it is complete; it may then be changed.
+
+    A protocol header before it goes on at once: some peers wait for the answer to it.
+
+    Args:
+        change: From the frame to what is taken for it.
+        bytes_max: A frame that says it is larger is none of ours to wait for.
+
+    Attributes:
+        held: What has come so far of the frame, and behind it.
+        done: It has been passed on, and everything else may go past this.
+    """
+
+    __slots__ = ("_begun", "_bytes_max", "_change", "done", "held")
+
+    def __init__(self, change: Callable[[bytes], bytes], *, bytes_max: int) -> None:
+        self._change = change
+        self._bytes_max = bytes_max
+        self._begun = False
+        self.done = False
+        self.held = b""
+
+    def __call__(self, chunk: bytes) -> bytes:
+        """What goes on now; `change` may raise, and then `held` has not gone on."""
+        self.held += chunk
+        header = b""
+        if not self._begun:
+            if len(self.held) < 8:
+                return b""
+            self._begun = True
+            if self.held[:4] == b"AMQP":
+                header, self.held = self.held[:8], self.held[8:]
+        if len(self.held) < 4:
+            return header
+        size = _read_size(self.held, 0)[0]
+        if 8 <= size <= self._bytes_max and len(self.held) < size:
+            return header
+        frame, rest = self.held[:size], self.held[size:]
+        self.done, self.held = True, header + self.held
+        if not 8 <= size <= self._bytes_max:
+            return self.held
+        return header + self._change(frame) + rest
+
+
+def read_open(frame: bytes) -> list[object]:
+    """The fields of an open frame (§2.7.1), all ten; none if it is something else."""
+    try:
+        performative, _ = decode(frame, 4 * frame[4])
+    except (WireError, IndexError):
+        return []
+    fields = _list_of(performative)
+    is_open = isinstance(performative, Described) and performative.descriptor == 0x10
+    return [*fields, *[None] * (10 - len(fields))] if is_open else []
+
+
+def write_open(fields: list[object]) -> bytes:
+    """An open frame with these fields."""
+    body = encode(Described(ULong(0x10), fields))
+    return _pack_size(8 + len(body)) + b"\x02\x00\x00\x00" + body
+
+
 #: Fields of each performative (§2.7), by the code of its descriptor.
 FIELD_COUNTS: Final = {
     0x10: 10,  # open
@@ -74,6 +138,8 @@ FIELD_COUNTS: Final = {
     0x17: 1,  # end
     0x18: 1,  # close
 }
+#: What `fill` adds to a transfer at most: Proton always writes the first four of its fields.
+TRANSFER_GROWTH: Final = FIELD_COUNTS[0x14] - 4
 
 
 class FrameRewriter:
@@ -120,24 +186,31 @@ def fill(frame: bytes) -> bytes:
     if count >= full:
         return frame
     fields = frame[start:end] + b"\x40" * (full - count)
-    performative = b"".join(
-        (frame[4 : body + 3], b"\xd0", _pack_size(len(fields) + 4), _pack_size(full), fields)
-    )
+    if len(fields) < 255:
+        head = bytes((0xC0, len(fields) + 1, full))
+    else:
+        head = b"\xd0" + _pack_size(len(fields) + 4) + _pack_size(full)
+    performative = frame[4 : body + 3] + head + fields
     return _pack_size(4 + len(performative) + len(frame) - end) + performative + frame[end:]
 
 
-def complete_close(frame: bytes) -> bytes:
+def complete_close(frame: bytes, *, condition: Condition) -> bytes:
     """A close frame whose error has an info map; other frames are as they were.
 
-    Proton closes by itself when a peer is silent or breaks the protocol.
+    Proton closes by itself when a peer is silent or breaks the protocol, for `condition`. What it
+    writes then may quote bytes of the peer that are no text.
     """
     if frame[8:11] != b"\x00\x53\x18":
         return frame
-    close, _ = decode(frame, 8)
-    fields = _list_of(close)
-    if not fields or not _list_of(fields[0]):
-        return frame
-    name, description, info = [*_list_of(fields[0]), None, None][:3]
+    try:
+        fields = _list_of(decode(frame, 8)[0])
+    except WireError:
+        told: list[object] = [Symbol(condition.name), condition.description, None]
+    else:
+        if not fields or not _list_of(fields[0]):
+            return frame
+        told = [*_list_of(fields[0]), None, None]
+    name, description, info = told[:3]
     error = [name, description or "", info or {Symbol("condition"): name}]
     body = encode(Described(ULong(0x18), [Described(ULong(0x1D), error)]))
     return _pack_size(8 + len(body)) + frame[4:8] + body

@@ -16,10 +16,12 @@ from hotpath.amqp.conditions import (
     condition_of,
 )
 from hotpath.amqp.context import Host
+from hotpath.amqp.ends import Handles, Inlet, delivery_of, refer
 from hotpath.amqp.inbound import Assembler, Oversize
 from hotpath.amqp.rights import LinkRight
 from hotpath.model.errors import HotpathError
 from hotpath.model.names import TopicKey
+from hotpath.service.publish import Published
 from hotpath.wire.batching import split_envelope
 from hotpath.wire.jsonbody import split_array
 from hotpath.wire.message import normalise
@@ -36,16 +38,15 @@ class Ingress:
 
     __slots__ = (
         "_assembler",
-        "_deliveries",
         "_detached",
         "_gone",
         "_host",
         "_link",
         "_pending",
-        "_raws",
         "_relief_due",
         "right",
         "topic",
+        "twin",
     )
 
     def __init__(
@@ -55,9 +56,9 @@ class Ingress:
         self.right = right
         self._link = link
         self._host = host
-        self._assembler = Assembler(link, bytes_max=host.context.settings.max_message_bytes)
-        self._raws: list[bytes] = []
-        self._deliveries: list[capi.DeliveryPtr] = []
+        bytes_max = host.context.settings.max_message_bytes
+        self._assembler = Assembler(link, bytes_max=bytes_max)
+        self.twin = Inlet(refer(link), bytes_max)
         self._pending = 0
         self._relief_due = False
         self._detached: bool | None = None
@@ -67,7 +68,10 @@ class Ingress:
     # From the engine
 
     def on_delivery(self, _: capi.DeliveryPtr) -> None:
-        """Take in what has come; the rest is done by `submit` when all of it has been read."""
+        """Take in what the twin leaves: deliveries of several frames, aborted ones, large ones.
+
+        The rest is done by `submit` when all of it has been read.
+        """
         if self._gone:
             return
         held = self._assembler.held_bytes
@@ -79,12 +83,10 @@ class Ingress:
         finally:
             if held or self._assembler.held_bytes:
                 self._host.hold_bytes(self._assembler.held_bytes - held)
-        if complete is None:
-            return
-        if not self._raws:
+        self.twin.suspended = bool(self._assembler.held_bytes)
+        if complete is not None:
+            self.twin.add(refer(complete[0]), complete[1])
             self._host.note_filled(self)
-        self._deliveries.append(complete[0])
-        self._raws.append(complete[1])
 
     def on_flow(self) -> None:
         """Nothing: credit is ours to give."""
@@ -107,7 +109,7 @@ class Ingress:
     def _leave(self) -> None:
         self._gone = True
         self._host.hold_bytes(-self._assembler.held_bytes)
-        self._deliveries, self._raws = [], []
+        self.twin.take()
         self._host.forget(self.right)
 
     def close(self, condition: Condition) -> None:
@@ -121,27 +123,37 @@ class Ingress:
 
     def submit(self) -> None:
         """Hand everything that has been read to the log."""
-        if not self._raws:
+        taken = self.twin.take()
+        if taken is None:
             return
-        raws, deliveries = self._raws, self._deliveries
-        self._raws, self._deliveries = [], []
+        payloads, deliveries, odd = taken
         if self.right.ended(self._host.context.clock.now_ms()):
             self._host.end_right(self.right)
             return
+        if odd:
+            payloads, deliveries = self._look_at(payloads, deliveries, frozenset(odd))
+        self._append(payloads, deliveries)
+        self.top_up()
+
+    def _look_at(
+        self, raws: list[bytes], deliveries: Handles, odd: frozenset[int]
+    ) -> tuple[list[bytes], Handles]:
+        """Messages as they are stored, and the deliveries that stand for them; others rejected."""
         payloads: list[bytes] = []
-        taken: list[capi.DeliveryPtr] = []
-        for raw, delivery in zip(raws, deliveries, strict=True):
+        taken: list[object] = []
+        for index, raw in enumerate(raws):
+            if index not in odd:
+                payloads.append(raw)
+                taken.append(deliveries[index])
+                continue
+            delivery = delivery_of(deliveries[index])
             try:
                 payloads += self._messages_of(raw, delivery)
             except WireError as error:
-                self._reject(
-                    delivery, Condition(DECODE_ERROR, str(error), {"offset": error.offset})
-                )
-                self._host.context.metrics.messages_refused.labels(VIA, "malformed").inc()
+                self._reject_malformed(delivery, error)
             else:
-                taken.append(delivery)
-        self._append(payloads, taken)
-        self.top_up()
+                taken.append(deliveries[index])
+        return payloads, Handles(taken)
 
     def _messages_of(self, raw: bytes, delivery: capi.DeliveryPtr) -> list[bytes]:
         """The stored messages that a delivery stands for. Raises WireError."""
@@ -154,11 +166,16 @@ class Ingress:
         elements = split_array(stored, elements_max)
         return [stored] if elements is None else elements
 
-    def _append(self, payloads: list[bytes], taken: list[capi.DeliveryPtr]) -> None:
+    def _append(self, payloads: list[bytes], taken: Handles) -> None:
         """Append what there is; `taken` get their outcome when it is durable."""
         if not payloads:
-            self._settle(taken)
+            taken.settle(capi.ACCEPTED)
             return
+        published = self._when_published(taken)
+        self._host.context.publishing.submit(self.topic, payloads, published, via=VIA)
+
+    def _when_published(self, taken: Handles) -> Published:
+        """What gives deliveries their outcome once it is known."""
         self._pending += 1
 
         def published(error: HotpathError | None) -> None:
@@ -166,22 +183,20 @@ class Ingress:
             if self._gone:
                 return
             if error is None:
-                self._settle(taken)
+                taken.settle(capi.ACCEPTED)
             else:
                 condition = condition_of(error)
                 for delivery in taken:
-                    self._reject(delivery, condition)
+                    self._reject(delivery_of(delivery), condition)
             self._finish_if_done()
             self._host.mark()
 
-        self._host.context.publishing.submit(self.topic, payloads, published, via=VIA)
+        return published
 
-    @staticmethod
-    def _settle(taken: list[capi.DeliveryPtr]) -> None:
-        update, settle, accepted = capi.delivery_update, capi.delivery_settle, capi.ACCEPTED
-        for delivery in taken:
-            update(delivery, accepted)
-            settle(delivery)
+    def _reject_malformed(self, delivery: capi.DeliveryPtr, error: WireError) -> None:
+        """Tell the publisher of a delivery that is no message."""
+        self._reject(delivery, Condition(DECODE_ERROR, str(error), {"offset": error.offset}))
+        self._host.context.metrics.messages_refused.labels(VIA, "malformed").inc()
 
     @staticmethod
     def _reject(delivery: capi.DeliveryPtr, condition: Condition) -> None:

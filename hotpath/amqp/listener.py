@@ -9,12 +9,14 @@ import socket
 import ssl
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from hotpath.amqp.admission import Admission, Ticket
-from hotpath.amqp.connection import Connection, Sink
+from hotpath.amqp.bounds import Outgoing
+from hotpath.amqp.connection import Connection
 from hotpath.amqp.context import Context, Turn
-from hotpath.amqp.memo import WireMemo
+from hotpath.amqp.outflow import Sink
 from hotpath.amqp.sockets import READ_BYTES, SocketSink
 from hotpath.auth.rights import Grant
 from hotpath.config import Endpoint, Settings
@@ -25,6 +27,7 @@ from hotpath.service.commit import Committer
 from hotpath.service.deferred import Deferrals
 from hotpath.service.deliver import Delivering
 from hotpath.service.peek import Peeking
+from hotpath.service.points import PointPublishing
 from hotpath.service.publish import Publishing
 from hotpath.service.schedule import Scheduling
 from hotpath.service.settle import Settling
@@ -52,6 +55,7 @@ class AmqpEdge:
         scheduling: Scheduling,
         peeking: Peeking,
         deferrals: Deferrals,
+        points: PointPublishing,
         clock: Clock,
         metrics: Metrics,
     ) -> None:
@@ -65,12 +69,13 @@ class AmqpEdge:
             clock=clock,
             metrics=metrics,
             turn=Turn(),
-            memo=WireMemo(),
+            outgoing=Outgoing(settings),
             scheduling=scheduling,
             peeking=peeking,
             deferrals=deferrals,
+            points=points,
         )
-        self.admission = Admission(settings, metrics)
+        self.admission = Admission(settings, metrics, clock)
         self._shared = bytearray(READ_BYTES)
         self._listening: list[tuple[socket.socket, asyncio.Task[None]]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -116,6 +121,7 @@ class AmqpEdge:
             task = asyncio.ensure_future(self._connect(accepted, ticket, tls))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
+            ticket.evict = partial(_cancel, task)
 
     async def _connect(
         self, accepted: socket.socket, ticket: Ticket, tls: ssl.SSLContext | None
@@ -175,6 +181,7 @@ class AmqpEdge:
         connection = Connection(self._context, sink, peer=ticket.address, certified=certified)
         connection.on_authorized = ticket.authorize
         connection.on_lost = lambda: self._forget(connection)
+        ticket.evict = connection.abort
         self._connections[connection] = None
         return connection
 
@@ -229,6 +236,10 @@ class AmqpEdge:
         """Wait until everything taken in so far is durable."""
         with suppress(LogFailure):
             await self._context.committer.settled()
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
 
 
 async def _first(*works: Coroutine[object, object, object]) -> None:

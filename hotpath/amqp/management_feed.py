@@ -19,10 +19,11 @@ from hotpath.core.subscription import Subscription
 from hotpath.model.errors import LockLost, NotFound, Unsupported
 from hotpath.service.deferred import Received
 from hotpath.service.settle import Feed
+from hotpath.wire.deadletter import simple_properties
 from hotpath.wire.identity import with_message_id
 from hotpath.wire.message import BrokerAnnotations, DeliveryPrefix
 from hotpath.wire.sections import AMQP_VALUE, DATA, iter_sections
-from hotpath.wire.types import Array, Described, Symbol, Timestamp, ULong, WireError
+from hotpath.wire.types import Array, Described, Timestamp, ULong, WireError
 
 #: Messages of one peek.
 PEEK_MAX: Final = 1_000
@@ -185,6 +186,8 @@ class FeedOperations:
         settling, subscription = self._context.settling, self._subscription
         if status == "completed":
             settling.complete(subscription, feed, held)
+        elif status != "suspended":
+            settling.modify(feed, held, more)
         for seq, serial in held if status != "completed" else ():
             if status == "abandoned":
                 settling.abandon(subscription, feed, seq, serial)
@@ -223,18 +226,13 @@ class FeedOperations:
 
 
 def _properties(body: Body) -> dict[str, object]:
-    """What a dead letter gets besides; simple values only. Raises Invalid."""
+    """What a message gets besides; simple values only. Raises Invalid."""
     given = body.get("properties-to-modify")
     if given is None:
         return {}
     if not isinstance(given, dict):
         raise refuse("`properties-to-modify` must be a map")
-    simple = (str, int, float, bytes)
-    return {
-        str(key): value
-        for key, value in given.items()
-        if value is None or (isinstance(value, simple) and not isinstance(value, Symbol))
-    }
+    return simple_properties({str(key): value for key, value in given.items()})
 
 
 def _without_body(raw: bytes) -> bytes:

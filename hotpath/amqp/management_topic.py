@@ -5,8 +5,8 @@ from typing import Final
 from hotpath.amqp.conditions import MESSAGE_NOT_FOUND, Condition, Refused
 from hotpath.amqp.context import Context
 from hotpath.amqp.management_fields import Body, Operation, read_items, read_numbers, refuse
-from hotpath.model.errors import TooLarge
-from hotpath.model.names import TopicKey
+from hotpath.model.errors import TooLarge, Unsupported
+from hotpath.model.names import Topic, TopicKey
 from hotpath.wire.jsonbody import split_array
 from hotpath.wire.message import due_ms, normalise
 from hotpath.wire.types import Array, WireError
@@ -31,6 +31,8 @@ class TopicOperations:
 
     async def schedule(self, body: Body) -> object:
         """`schedule-message`: keep messages until they are due; the numbers that name them."""
+        if self._topic.topic is Topic.POINTS:
+            raise Unsupported("a value of a point cannot be scheduled")
         messages = [self._read(item) for item in read_items(body, "messages")]
         await self._context.publishing.wait_for_room()
         numbers = await self._context.scheduling.keep(self._topic, messages)

@@ -139,16 +139,24 @@ class RequestLink:
             return
         self._open += 1
         if self._open > CREDIT:
-            text = "more requests were sent than there was credit for"
-            self.close(Condition(TRANSFER_LIMIT, text, {"credit": CREDIT}))
+            self._refuse_more()
             return
         self._node.enqueue(raw, self)
+
+    def _refuse_more(self) -> None:
+        text = "more requests were sent than there was credit for"
+        self.close(Condition(TRANSFER_LIMIT, text, {"credit": CREDIT}))
 
     def answered(self) -> None:
         """One request less is under way."""
         self._open -= 1
-        credit = 0 if self._gone else capi.link_credit(self._link)
-        if not self._gone and credit + self._open <= CREDIT // 2:
+        if self._gone:
+            return
+        credit = capi.link_credit(self._link)
+        if credit < 0:
+            # Its flow may say that it has sent anything.
+            self._refuse_more()
+        elif credit + self._open <= CREDIT // 2:
             capi.link_flow(self._link, CREDIT - credit - self._open)
 
     def on_flow(self) -> None:

@@ -12,7 +12,7 @@ from hotpath.wire.sections import (
     data_content,
     iter_sections,
 )
-from hotpath.wire.types import Described, ULong, WireError, decode, encode
+from hotpath.wire.types import Array, Described, ULong, WireError, decode, encode
 
 _MESSAGE_ID: Final = 0
 _REPLY_TO: Final = 4
@@ -50,6 +50,9 @@ def read_request(raw: bytes) -> Request:
         elif section.code == DATA:
             body = data_content(raw, section)
     fields = [*fields, *[None] * 5]
+    if isinstance(fields[_MESSAGE_ID], list | dict | Array | Described):
+        # §3.2.4; in a reply it would be nested deeper than it came.
+        raise WireError("message-id is no ulong, uuid, binary or string")
     reply_to = fields[_REPLY_TO]
     return Request(
         message_id=fields[_MESSAGE_ID],

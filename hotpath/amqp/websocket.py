@@ -145,6 +145,7 @@ async def _serve(
     edge: AmqpEdge, request: web.Request, socket: web.WebSocketResponse, access: Access
 ) -> None:
     """Be the owner of a connection until either side ends it."""
+    _leave_probation(request)
     transport = request.transport
     sink = WebSocketSink(socket, transport if isinstance(transport, asyncio.Transport) else None)
     connection = edge.websocket_connection(
@@ -163,6 +164,13 @@ async def _serve(
         await asyncio.gather(sending, return_exceptions=True)
         if not socket.closed:
             await socket.close()
+
+
+def _leave_probation(request: web.Request) -> None:
+    """Among HTTP connections it counts as known: from here on it has the bounds of AMQP ones."""
+    vouch = getattr(getattr(request.protocol, "ticket", None), "vouch", None)
+    if callable(vouch):
+        vouch()
 
 
 async def _read(sink: WebSocketSink, connection: Connection, sending: "asyncio.Task[None]") -> None:

@@ -5,7 +5,7 @@ back, and only its delivery count grows. Only the sequence numbers and delivery 
 memory; the messages are read from the log when they are asked for.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 
 from hotpath.core.feed import Taken
@@ -20,14 +20,27 @@ class DeadLetterQueue:
         locks: Messages that were taken and are not settled.
         missing: A message that must be loaded before `take` can go on.
         removed: Completed since the last commit.
+        sizes: Bytes of each letter there is, and of those whose copy is under way.
+        on_size: Hears by how many bytes they have become more or less.
     """
 
-    __slots__ = ("_batches", "_ready", "_waiting", "locks", "missing", "removed")
+    __slots__ = (
+        "_batches",
+        "_ready",
+        "_waiting",
+        "locks",
+        "missing",
+        "on_size",
+        "removed",
+        "sizes",
+    )
 
     def __init__(self, *, locks: LockTable) -> None:
         self.locks = locks
         self.missing: int | None = None
         self.removed: list[int] = []
+        self.sizes: dict[int, int] = {}
+        self.on_size: Callable[[int], None] = lambda _: None
         # A heap, because messages are set aside in any order, and what is in it.
         self._ready: list[int] = []
         self._waiting: set[int] = set()
@@ -45,6 +58,19 @@ class DeadLetterQueue:
             if seq not in self._waiting:
                 self._waiting.add(seq)
                 heappush(self._ready, seq)
+
+    def expect(self, sizes: Mapping[int, int]) -> None:
+        """Letters are being copied, or there since before a restart: what they take counts."""
+        self.on_size(sum(sizes.values()) - sum(self.sizes.get(seq, 0) for seq in sizes))
+        self.sizes.update(sizes)
+
+    def clear_sizes(self) -> None:
+        """The queue is given up: what its letters took is free."""
+        self.on_size(-sum(self.sizes.values()))
+        self.sizes = {}
+
+    def _gone(self, seqs: Iterable[int]) -> None:
+        self.on_size(-sum(self.sizes.pop(seq, 0) for seq in seqs))
 
     def has_ready(self) -> bool:
         """Whether there is anything to take, now or after loading."""
@@ -64,6 +90,7 @@ class DeadLetterQueue:
         self._waiting.discard(seq)
         self._batches.pop(seq, None)
         self.locks.counts.pop(seq, None)
+        self._gone((seq,))
 
     def release(self) -> None:
         """Forget what was loaded: nobody is there to take it."""
@@ -115,3 +142,4 @@ class DeadLetterQueue:
     def settled(self, seqs: Sequence[int]) -> None:
         """Note that messages are done with."""
         self.removed.extend(seqs)
+        self._gone(seqs)

@@ -1,6 +1,6 @@
 """What a receiver takes from: the shape that subscriptions and dead-letter queues share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from hotpath.core.locks import LockTable
@@ -11,7 +11,8 @@ class Taken(NamedTuple):
     """Messages of one batch, handed to one receiver together.
 
     `counts` tells the earlier failed deliveries of each message, or is None where there were none;
-    `serial` names the lock (0: settled by the taking); `until_ms` is its end, monotonic.
+    `serial` names the lock (0: settled by the taking); `until_ms` is its end, monotonic. `modified`
+    holds what receivers have given messages by number; with it, `counts` is never None.
     """
 
     batch: Batch
@@ -19,6 +20,7 @@ class Taken(NamedTuple):
     counts: Sequence[int] | None
     serial: int
     until_ms: int
+    modified: Mapping[int, bytes] | None = None
 
 
 class Feed(Protocol):

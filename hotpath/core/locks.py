@@ -20,6 +20,9 @@ states. Messages taken together share one `Holding`, so that a delivery costs no
 Only LOCKED answers to a settlement, and only with the serial of its lock: an older serial means
 that the lock was lost meanwhile (`LockLost`). DYING ends with `settle` when its copy is on its way
 to the log, or with `revive` (RETURNED) when the copy could not be made.
+
+A table without a lock time (`lock_ms` None) is for receivers in this process, which hold messages
+for as long as they like: their locks end only with them.
 """
 
 from collections import deque
@@ -28,10 +31,13 @@ from enum import Enum
 from heapq import heappop, heappush
 from typing import Final
 
+from hotpath import native
 from hotpath.model.message import Batch
 
 #: Holdings up to which nobody looks for ended ones among them.
 EXPIRING_MIN: Final = 64
+#: The end of a lock that has none.
+FOREVER: Final = 1 << 62
 
 
 class State(Enum):
@@ -55,7 +61,7 @@ class Holding:
         state: See the module's table.
         receiver: Who holds the lock (compared by identity), or None.
         serial: Names this lock among all locks of the feed.
-        until_ms: When the lock ends, monotonic.
+        until_ms: When the lock ends, monotonic; FOREVER when only its receiver ends it.
         seqs: The messages that were locked together; some may be settled since.
         was_deferred: A lock on a deferred message: it goes back to being deferred.
     """
@@ -72,11 +78,22 @@ class Holding:
         self.was_deferred = False
 
 
+if native.ENABLED:
+    from hotpath.native._native import complete as _complete_in_c
+
+
+#: Nothing is ever put into this one: most tables have no lock, and an empty queue takes memory.
+_NO_HOLDINGS: Final[deque[Holding]] = deque()
+_NO_SEQS: Final[set[int]] = set()
+
+
 class LockTable:
     """The unsettled messages of one feed.
 
-    `counts` holds the earlier failed deliveries of a message where there were any; the changes
-    since the last `forget_changes` are in `changed_counts` and `changed_deferred`.
+    `counts` holds the earlier failed deliveries of a message where there were any, `modified` the
+    application-properties that receivers have given it, as an encoded map; `modified_bytes` is the
+    size of all of these. The changes since the last `forget_changes` are in `changed_counts`,
+    `changed_deferred` and `changed_modified`.
     """
 
     __slots__ = (
@@ -88,29 +105,37 @@ class LockTable:
         "_serial",
         "changed_counts",
         "changed_deferred",
+        "changed_modified",
         "counts",
         "deferred",
+        "modified",
+        "modified_bytes",
         "returned",
         "unsettled",
     )
 
-    def __init__(self, *, lock_ms: int, deliveries_max: int | None, first_serial: int) -> None:
+    def __init__(
+        self, *, lock_ms: int | None, deliveries_max: int | None, first_serial: int
+    ) -> None:
         self._lock_ms = lock_ms
         self._deliveries_max = deliveries_max
         self._serial = first_serial
-        self._expiring: deque[Holding] = deque()
+        self._expiring = _NO_HOLDINGS
         self._locked = 0
         # Ascending by sequence number but for `_early`: first deliveries come in order, and a
         # message keeps its place until it is settled.
         self.unsettled: dict[int, Holding] = {}
         # Deferred before a restart and beyond what was delivered in order since: they stand in
         # front of lower ones that are taken later.
-        self._early: set[int] = set()
+        self._early = _NO_SEQS
         self.returned: list[int] = []
         self.counts: dict[int, int] = {}
         self.deferred: set[int] = set()
         self.changed_counts: dict[int, int] = {}
         self.changed_deferred: dict[int, bool] = {}
+        self.modified: dict[int, bytes] = {}
+        self.modified_bytes = 0
+        self.changed_modified: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         return len(self.unsettled)
@@ -130,7 +155,14 @@ class LockTable:
                 return min(seq, first_early)
         return first_early
 
-    def restore(self, seqs: Iterable[int], *, deferred: set[int], counts: dict[int, int]) -> None:
+    def restore(
+        self,
+        seqs: Iterable[int],
+        *,
+        deferred: set[int],
+        counts: dict[int, int],
+        modified: dict[int, bytes] | None = None,
+    ) -> None:
         """Take over what was unsettled before a restart; locks do not survive one.
 
         `seqs` were delivered in order; `deferred` may name messages beyond them.
@@ -143,6 +175,8 @@ class LockTable:
             state = State.DEFERRED if seq in deferred else State.RETURNED
             self.unsettled[seq] = Holding(None, state)
         self.counts.update(counts)
+        self.modified.update(modified or {})
+        self.modified_bytes = sum(map(len, self.modified.values()))
 
     # Taking
 
@@ -171,11 +205,19 @@ class LockTable:
         holding = Holding(batch, _LOCKED)
         holding.receiver = receiver
         holding.serial = self._serial
-        holding.until_ms = now_ms + self._lock_ms
+        holding.until_ms = self._end_of_lock(now_ms)
         holding.seqs = seqs
-        self._expiring.append(holding)
+        self._expire_later(holding)
         self._locked += len(seqs)
         return holding
+
+    def _expire_later(self, holding: Holding) -> None:
+        if self._expiring is _NO_HOLDINGS:
+            self._expiring = deque()
+        self._expiring.append(holding)
+
+    def _end_of_lock(self, now_ms: int) -> int:
+        return FOREVER if self._lock_ms is None else now_ms + self._lock_ms
 
     def returned_front(self) -> int | None:
         """The lowest message that waits to be taken again, or None."""
@@ -202,18 +244,19 @@ class LockTable:
 
     def complete(self, held: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
         """Settle messages (number and lock serial) for good; these, and those that were lost."""
-        unsettled = self.unsettled
+        return self.complete_runs((serial, [seq]) for seq, serial in held)
+
+    def complete_runs(self, runs: Iterable[tuple[int, list[int]]]) -> tuple[list[int], list[int]]:
+        """As `complete`, for runs of messages under one lock: its serial and their numbers."""
         done: list[int] = []
         lost: list[int] = []
-        for seq, serial in held:
-            holding = unsettled.get(seq)
-            if holding is None or holding.serial != serial or holding.state is not _LOCKED:
-                lost.append(seq)
+        for serial, seqs in runs:
+            if native.ENABLED:
+                _complete_in_c(self.unsettled, serial, seqs, _LOCKED, done, lost)
             else:
-                del unsettled[seq]
-                done.append(seq)
+                complete_run(self.unsettled, serial, seqs, done, lost)
         self._locked -= len(done)
-        if self.counts or self.deferred or self._early:
+        if self.counts or self.deferred or self._early or self.modified:
             for seq in done:
                 self._forget(seq)
         return done, lost
@@ -225,21 +268,37 @@ class LockTable:
         self._forget(seq)
 
     def _forget(self, seq: int) -> None:
-        self.counts.pop(seq, None)
+        self.forget_history(seq)
         self.deferred.discard(seq)
         self._early.discard(seq)
+
+    def forget_history(self, seq: int) -> None:
+        """Forget what earlier deliveries have left: the count, and the properties given."""
+        self.counts.pop(seq, None)
+        if self.modified:
+            self.modified_bytes -= len(self.modified.pop(seq, b""))
+
+    def modify(self, seq: int, properties: bytes) -> None:
+        """Note the application-properties that receivers have given a message, all of them."""
+        self.modified_bytes += len(properties) - len(self.modified.get(seq, b""))
+        self.modified[seq] = self.changed_modified[seq] = properties
 
     def give_back(self, seq: int, holding: Holding, *, failed: bool) -> bool:
         """Unlock a message; `failed` counts the delivery. False when it must be dead-lettered."""
         self._locked -= 1
         if failed:
-            count = self.counts.get(seq, 0) + 1
-            self.counts[seq] = self.changed_counts[seq] = count
+            count = self.count_failure(seq)
             if self._deliveries_max is not None and count >= self._deliveries_max:
                 self.unsettled[seq] = Holding(holding.batch, State.DYING)
                 return False
         self._park(seq, holding.batch, deferred=holding.was_deferred)
         return True
+
+    def count_failure(self, seq: int) -> int:
+        """Count a failed delivery of a locked message that stays locked; how many there were."""
+        count = self.counts.get(seq, 0) + 1
+        self.counts[seq] = self.changed_counts[seq] = count
+        return count
 
     def defer(self, seq: int, holding: Holding) -> None:
         """Set a locked message aside, to be taken only by its number."""
@@ -273,16 +332,18 @@ class LockTable:
         renewed.receiver = holding.receiver
         renewed.serial = holding.serial
         renewed.was_deferred = holding.was_deferred
-        renewed.until_ms = now_ms + self._lock_ms
+        renewed.until_ms = self._end_of_lock(now_ms)
         renewed.seqs = (seq,)
         self.unsettled[seq] = renewed
-        self._expiring.append(renewed)
+        self._expire_later(renewed)
         return renewed
 
     # Time and loss
 
     def next_deadline(self) -> int | None:
-        """When the next lock ends, monotonic milliseconds; None when nothing is locked."""
+        """When the next lock ends, monotonic milliseconds; None when none does."""
+        if self._lock_ms is None:
+            return None
         while self._expiring:
             holding = self._expiring[0]
             if self._still_locked(holding):
@@ -327,3 +388,21 @@ class LockTable:
         """The changes have been handed to a commit."""
         self.changed_counts = {}
         self.changed_deferred = {}
+        self.changed_modified = {}
+
+
+def complete_run(
+    unsettled: dict[int, Holding],
+    serial: int,
+    seqs: Iterable[int],
+    done: list[int],
+    lost: list[int],
+) -> None:
+    """Take out the messages under the lock of this serial; each number goes to one of the lists."""
+    for seq in seqs:
+        holding = unsettled.get(seq)
+        if holding is None or holding.serial != serial or holding.state is not _LOCKED:
+            lost.append(seq)
+        else:
+            del unsettled[seq]
+            done.append(seq)

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Sequence
 from heapq import nsmallest
 from itertools import chain, islice
+from typing import Final
 
 from hotpath.core.feed import Taken
 from hotpath.core.locks import LockTable, State
@@ -37,6 +38,12 @@ class _Run:
         self.batch = batch
         self.seqs = seqs
         self.start = 0
+
+
+#: Nothing is ever put into this one: an empty queue of its own takes more than all the rest of a
+#: subscription that nobody reads.
+_NO_RUNS: Final[deque[_Run]] = deque()
+_NO_SEQS: Final[set[int]] = set()
 
 
 class Subscription:
@@ -66,8 +73,8 @@ class Subscription:
         "_ready",
         "_ready_count",
         "_ready_max",
-        "_resumed_counts_end",
         "_resumed_deferred_end",
+        "_resumed_history_end",
         "_resumed_settled",
         "_settled_since",
         "active_ms",
@@ -116,21 +123,26 @@ class Subscription:
         self.delivered_total = 0
         self.changed_since_snapshot = True
         self.deleted = False
-        self._ready: deque[_Run] = deque()
+        self._ready = _NO_RUNS
         self._ready_count = 0
         self._ready_max = ready_max
         self._settled_since: list[int] = []
-        self._resumed_settled: set[int] = set()
-        self._resumed_counts_end = 0
+        self._resumed_settled = _NO_SEQS
+        self._resumed_history_end = 0
         self._resumed_deferred_end = 0
         self._matched_base = 0
 
     def resume(self, progress: Progress) -> None:
         """Take over what the log knew at its opening."""
         self.behind_at = max(progress.horizon, self.spec.start_seq)
-        self.locks.restore(progress.unsettled, deferred=progress.deferred, counts=progress.counts)
+        self.locks.restore(
+            progress.unsettled,
+            deferred=progress.deferred,
+            counts=progress.counts,
+            modified=progress.modified,
+        )
         self._resumed_settled = {seq for seq in progress.settled if seq >= self.behind_at}
-        self._resumed_counts_end = max(progress.counts, default=-1) + 1
+        self._resumed_history_end = max((*progress.counts, *progress.modified), default=-1) + 1
         self._resumed_deferred_end = max(progress.deferred, default=-1) + 1
         self.settled_total = progress.settled_total
         self.delivered_total = progress.delivered_total
@@ -160,8 +172,13 @@ class Subscription:
             self.behind_at = batch.first_seq
             self.changed_since_snapshot = True
             return
-        self._ready.append(_Run(batch, seqs))
+        self._queue(_Run(batch, seqs))
         self._ready_count += len(seqs)
+
+    def _queue(self, run: _Run) -> None:
+        if self._ready is _NO_RUNS:
+            self._ready = deque()
+        self._ready.append(run)
 
     def refill(self, batch: Batch, seqs: Sequence[int]) -> None:
         """Queue what matches in a batch read from the log, and go on behind it.
@@ -176,7 +193,7 @@ class Subscription:
             gone, deferred = self._resumed_settled, self.locks.deferred
             seqs = [seq for seq in seqs if seq not in gone and seq not in deferred]
         if seqs:
-            self._ready.append(_Run(batch, seqs))
+            self._queue(_Run(batch, seqs))
             self._ready_count += len(seqs)
         self.behind_at = batch.end_seq
 
@@ -237,7 +254,7 @@ class Subscription:
         left = run.seqs[run.start :]
         self._ready_count -= len(left)
         for seq in left:
-            self.locks.counts.pop(seq, None)
+            self.locks.forget_history(seq)
         self.settled(left)
 
     # Taking
@@ -277,16 +294,23 @@ class Subscription:
             self.missing = seq
             return False
         self.locks.pop_returned()
-        counts = [self.locks.counts.get(seq, 0)]
+        counts, modified = self._history((seq,))
         if lock:
             holding = self.locks.lock(batch, (seq,), receiver=receiver, now_ms=now_ms)
-            taken.append(Taken(batch, (seq,), counts, holding.serial, holding.until_ms))
+            serial, until_ms = holding.serial, holding.until_ms
         else:
             self.locks.settle(seq)
             self.settled((seq,))
-            taken.append(Taken(batch, (seq,), counts, 0, 0))
+            serial = until_ms = 0
+        taken.append(Taken(batch, (seq,), counts, serial, until_ms, modified))
         self.delivered_total += 1
         return True
+
+    def _history(self, seqs: Sequence[int]) -> tuple[list[int], dict[int, bytes] | None]:
+        """What earlier deliveries of messages have left: counts, and properties given."""
+        counts, modified = self.locks.counts, self.locks.modified
+        given = {seq: modified[seq] for seq in seqs if seq in modified} if modified else None
+        return [counts.get(seq, 0) for seq in seqs], given or None
 
     def _take_ready(
         self, taken: list[Taken], limit: int, *, receiver: object, now_ms: int, lock: bool
@@ -321,17 +345,18 @@ class Subscription:
         """Move matched messages from ready to locked, or (without a lock) to settled."""
         self._ready_count -= len(seqs)
         self.delivered_total += len(seqs)
-        counts = None
-        if seqs[0] < self._resumed_counts_end:
-            counts = [self.locks.counts.get(seq, 0) for seq in seqs]
+        counts = modified = None
+        if seqs[0] < self._resumed_history_end:
+            counts, modified = self._history(seqs)
         if lock:
             holding = self.locks.lock(batch, seqs, receiver=receiver, now_ms=now_ms)
-            taken.append(Taken(batch, seqs, counts, holding.serial, holding.until_ms))
+            serial, until_ms = holding.serial, holding.until_ms
+            taken.append(Taken(batch, seqs, counts, serial, until_ms, modified))
             return
         self.settled(seqs)
         for seq in seqs if counts else ():
-            self.locks.counts.pop(seq, None)
-        taken.append(Taken(batch, seqs, counts, 0, 0))
+            self.locks.forget_history(seq)
+        taken.append(Taken(batch, seqs, counts, 0, 0, modified))
 
     def supply(self, batch: Batch) -> None:
         """Give back a batch that was read again because `missing` named one of its messages."""
@@ -376,6 +401,8 @@ class Subscription:
         if self._resumed_deferred_end:
             # Perhaps ahead of what is taken in order, which would pass it as not settled.
             end = self._resumed_deferred_end
+            if self._resumed_settled is _NO_SEQS:
+                self._resumed_settled = set()
             self._resumed_settled.update(seq for seq in seqs if seq < end)
 
     def cursor(self, routed_to: int) -> int:
@@ -421,6 +448,7 @@ class Subscription:
             active_ms,
             self.settled_total,
             self.delivered_total,
+            tuple(self.locks.changed_modified.items()),
         )
         self._settled_since = []
         self.locks.forget_changes()
@@ -443,6 +471,7 @@ class Subscription:
             self.delivered_total,
             self.matched_total if self.counted else self._matched_base,
             routed_to if self.counted else self.counted_to,
+            dict(self.locks.modified),
         )
         self._settled_since = []
         self.locks.forget_changes()

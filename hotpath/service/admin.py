@@ -98,11 +98,14 @@ class Administration:
 
     # Opening
 
-    async def resume(self, recovered: Recovered) -> None:
-        """Bring back everything the store and the log know. Raises LogFailure."""
+    async def resume(self, recovered: Recovered, *, others: Collection[str] = ()) -> None:
+        """Bring back everything the store and the log know. Raises LogFailure.
+
+        `others` are ids whose progress is somebody else's: streams.
+        """
         for record in await self._store.load(records.PUBLISHERS):
             self._resume_publisher(record)
-        known: set[str] = set()
+        known: set[str] = set(others)
         for record in await self._store.load(records.SUBSCRIPTIONS):
             known.add(str(record.get("id")))
             await self._resume_subscription(record, recovered)
@@ -135,7 +138,8 @@ class Administration:
             self._liveness.begin(subscription)
         dead = recovered.dead.get(spec.id)
         if dead:
-            self._settling.resume_dead(subscription, dead)
+            sizes = recovered.dead_sizes.get(spec.id, {})
+            self._settling.resume_dead(subscription, dead, sizes)
         self._register(subscription, await self._topics.open(spec.key))
 
     # Subscriptions
@@ -265,14 +269,18 @@ class Administration:
         return ended
 
     def subscriptions(self) -> list[Subscription]:
-        """All subscriptions there are, of all tenants."""
-        return list(self._topics.subscriptions.values())
+        """All subscriptions there are, of all tenants; streams are not among them."""
+        return [
+            subscription
+            for subscription in self._topics.subscriptions.values()
+            if subscription.spec.topic in SUBSCRIBABLE
+        ]
 
     def next_expiry_ms(self) -> int | None:
         """The earliest wall-clock time at which a subscription can have been idle for its time."""
         ends = [
             self._liveness.last_active_ms(subscription) + subscription.spec.ttl_ms
-            for subscription in self._topics.subscriptions.values()
+            for subscription in self.subscriptions()
         ]
         return self._liveness.wall_ms(min(ends)) if ends else None
 
@@ -306,7 +314,12 @@ class Administration:
         _log.info("subscription ended", extra={"subscription": spec.id, "cause": cause})
 
     def find(self, topic: Topic | None, identity: str | None) -> Subscription | None:
-        """The live subscription behind an address, whoever's it is, or None."""
+        """The live subscription behind an address, whoever's it is, or None.
+
+        The feed of a stream is not to be found: it belongs to the edge that delivers it.
+        """
+        if topic not in SUBSCRIBABLE:
+            return None
         subscription = self._topics.subscriptions.get(SubscriptionId(identity or ""))
         if subscription is None or subscription.spec.topic is not topic:
             return None

@@ -20,10 +20,12 @@ from hotpath.model.message import Batch, DeadLetter
 from hotpath.model.names import SubscriptionId, TopicKey
 from hotpath.ports import Clock, Commit, LogFailure, MessageLog, Scheduled, TimerHandle
 from hotpath.service.topics import Topics
-from hotpath.telemetry import Metrics, get_logger
+from hotpath.telemetry import Metrics, Seldom, get_logger
 
 #: How long after a failed commit the next one is tried when nobody publishes, milliseconds.
 RETRY_MS: Final = 500
+#: A disk that stays full is reported so often, milliseconds.
+REPORT_MS: Final = 5_000
 #: Snapshots of a checkpoint that go with one commit: thousands at once would hold it up.
 SNAPSHOTS_MAX: Final = 500
 #: A batch is closed when it has so many messages or bytes: it is read and released as a whole.
@@ -79,6 +81,7 @@ class Committer:
         self._metrics = metrics
         self._next = Commit(0)
         self._appends: dict[TopicKey, _Appending] = {}
+        self._late: list[tuple[TopicKey, Callable[[], Sequence[bytes]]]] = []
         self._refusable: list[Done] = []
         self._callbacks: list[Done] = []
         self._touched: dict[Subscription, None] = {}
@@ -97,6 +100,7 @@ class Committer:
         self._relief: list[Callable[[], None]] = []
         self.pending_bytes = 0
         self.failing = False
+        self._reports = Seldom(REPORT_MS)
         self.on_batches: Callable[[list[Batch]], None] = lambda _: None
         self.on_beat: Callable[[], None] = lambda: None
         self.service_ms: Callable[[], int] = clock.ticks_ms
@@ -113,6 +117,28 @@ class Committer:
             appending = self._appends[topic] = _Appending()
         byte_size = sum(map(len, payloads))
         appending.extend(payloads, byte_size)
+        self.pending_bytes += byte_size
+        self._refusable.append(done)
+        self._kick()
+
+    def append_late(
+        self,
+        topic: TopicKey,
+        compose: Callable[[], Sequence[bytes]],
+        done: Done,
+        *,
+        byte_size: int,
+    ) -> None:
+        """As `append`, for messages that depend on what was committed before them.
+
+        `compose` makes them when their commit begins: the fate of every earlier one is known
+        then, and those of the same commit are composed in the order of their handing in. It must
+        not raise. `byte_size` is what they take until then, roughly.
+        """
+        if self._closed:
+            done(LogFailure("the service is shutting down"))
+            return
+        self._late.append((topic, compose))
         self.pending_bytes += byte_size
         self._refusable.append(done)
         self._kick()
@@ -247,6 +273,7 @@ class Committer:
         self._last_now_ms = max(self._last_now_ms, self._clock.now_ms())
         work, self._next = self._next, Commit(0)
         work.now_ms = self._last_now_ms
+        self._compose_late()
         work.appends = [
             (topic, payloads)
             for topic, appending in self._appends.items()
@@ -259,6 +286,14 @@ class Committer:
         self._appends, self.pending_bytes = {}, 0
         self._refusable, self._callbacks, self._due = [], [], []
         return gathered
+
+    def _compose_late(self) -> None:
+        """Make the messages that had to wait for the commit before this one."""
+        late, self._late = self._late, []
+        for topic, compose in late:
+            payloads = compose()
+            appending = self._appends.setdefault(topic, _Appending())
+            appending.extend(payloads, sum(map(len, payloads)))
 
     def _gather_progress(self, work: Commit) -> None:
         """Add what has changed of each subscription, in full where that was asked for."""
@@ -334,7 +369,10 @@ class Committer:
 
     def _failed(self, gathered: _Gathered, failure: LogFailure) -> None:
         """Refuse what publishers handed in; keep everything else for the next commit."""
-        _log.error("commit failed", extra={"reason": failure.detail, "full": failure.full})
+        others = self._reports.take(self._clock.ticks_ms())
+        if others is not None:
+            fields = {"reason": failure.detail, "full": failure.full, "others": others}
+            _log.error("commit failed", extra=fields)
         self._metrics.commit_failures.inc()
         self.failing = True
         work, again = gathered.work, self._next

@@ -8,6 +8,7 @@ from hotpath.core.subscription import Subscription
 from hotpath.model.errors import NotFound, Unavailable
 from hotpath.model.message import Batch
 from hotpath.ports import Clock, LogFailure
+from hotpath.service import modified
 from hotpath.service.commit import Committer
 from hotpath.service.settle import Settling
 from hotpath.service.topics import Topics
@@ -63,7 +64,10 @@ class Deferrals:
         # Somebody else may have come first while the log was read.
         self._check(subscription, seqs)
         self._check_expiry(batches)
-        received = [self._lock(subscription, seq, batches[seq], receiver) for seq in seqs]
+        stored = {seq: _stored(subscription, seq, batch) for seq, batch in batches.items()}
+        received = [
+            self._lock(subscription, batches[seq], stored[seq], receiver=receiver) for seq in seqs
+        ]
         self._settling.watch(subscription, subscription.locks)
         subscription.delivered_total += len(received)
         self._metrics.deliveries.labels(subscription.spec.topic.value).inc(len(received))
@@ -112,15 +116,21 @@ class Deferrals:
                 raise NotFound(f"the time to live of message {seq} is over")
 
     def _lock(
-        self, subscription: Subscription, seq: int, batch: Batch, receiver: object
+        self, subscription: Subscription, batch: Batch, stored: bytes, *, receiver: object
     ) -> Received:
-        now_ms, locks = self._clock.ticks_ms(), subscription.locks
+        seq, now_ms, locks = batch.first_seq, self._clock.ticks_ms(), subscription.locks
         holding = locks.lock_deferred(seq, batch, receiver=receiver, now_ms=now_ms)
         return Received(
             seq,
             batch.enqueued_ms,
-            (batch.payloads or (b"",))[0],
+            stored,
             locks.counts.get(seq, 0),
             holding.serial,
             holding.until_ms,
         )
+
+
+def _stored(subscription: Subscription, seq: int, batch: Batch) -> bytes:
+    """A message of a batch of one, with what receivers have given it."""
+    stored = (batch.payloads or (b"",))[0]
+    return modified.lay_over(stored, subscription.locks.modified.get(seq))

@@ -8,7 +8,7 @@ subscription compete: each wake-up begins with another one.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from hotpath.core.deadletter import DeadLetterQueue
 from hotpath.core.feed import Taken
@@ -35,6 +35,14 @@ RETRY_MS: Final = 1_000
 _log = get_logger("hotpath.deliver")
 
 
+class Count(Protocol):
+    """A metric that counts."""
+
+    def inc(self, amount: float = 1) -> None:
+        """Count so many more."""
+        ...
+
+
 class Receiver:
     """One attached reader of a subscription or of its dead letters.
 
@@ -44,6 +52,7 @@ class Receiver:
         lock: Peek-lock; else what is taken is settled at once.
         wake: Called when there may be something to pull.
         closed: Called when the subscription is gone.
+        delivered: Counts the deliveries of its topic.
         attached: Neither detached nor closed yet.
         pending: Messages taken without a lock whose settlement is not durable yet, or that the
             receiver had no credit for when it was. They come with a later pull.
@@ -53,6 +62,7 @@ class Receiver:
         "_durable",
         "attached",
         "closed",
+        "delivered",
         "feed",
         "lock",
         "pending",
@@ -68,12 +78,14 @@ class Receiver:
         lock: bool,
         wake: Callable[[], None],
         closed: Callable[[], None],
+        delivered: Count,
     ) -> None:
         self.subscription = subscription
         self.feed = feed
         self.lock = lock
         self.wake = wake
         self.closed = closed
+        self.delivered = delivered
         self.attached = True
         self.pending = 0
         # With the payloads, which the batch may have lost until they are handed out.
@@ -156,6 +168,8 @@ class Delivering:
         self._tasks: set[asyncio.Task[None]] = set()
         self._replay = Replay(topics, self._has_receiver, self.wake)
         self._counting = asyncio.Semaphore(1)
+        #: Hears of all that is handed out; for tracing.
+        self.on_taken: Callable[[Subscription, Sequence[Taken]], None] | None = None
         committer.on_batches = self.on_batches
         committer.on_beat = self._note_attached
         settling.wake = self.wake
@@ -181,7 +195,10 @@ class Delivering:
         if len(receivers) >= self._receivers_max:
             raise LimitReached(f"a subscription takes {self._receivers_max} receivers at most")
         feed = self._settling.dead_letters(subscription) if dead else subscription
-        receiver = Receiver(subscription, feed, lock=lock, wake=wake, closed=closed)
+        delivered = self._metrics.deliveries.labels(subscription.spec.topic.value)
+        receiver = Receiver(
+            subscription, feed, lock=lock, wake=wake, closed=closed, delivered=delivered
+        )
         receivers.append(receiver)
         subscription.receivers += 1
         self._metrics.receivers.inc()
@@ -308,7 +325,9 @@ class Delivering:
         feed, subscription = receiver.feed, receiver.subscription
         if taken:
             count = sum(len(part.seqs) for part in taken)
-            self._metrics.deliveries.labels(subscription.spec.topic.value).inc(count)
+            receiver.delivered.inc(count)
+            if self.on_taken is not None:
+                self.on_taken(subscription, taken)
         if receiver.lock:
             self._settling.watch(subscription, feed.locks)
         elif isinstance(feed, DeadLetterQueue):

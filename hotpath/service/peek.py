@@ -15,6 +15,7 @@ from hotpath.core.subscription import Subscription
 from hotpath.model.errors import Unavailable
 from hotpath.model.message import Batch
 from hotpath.ports import LogFailure, MessageLog
+from hotpath.service import modified
 from hotpath.service.settle import Settling
 from hotpath.service.topics import Topics
 from hotpath.wire.properties import Puller
@@ -138,4 +139,6 @@ def _peeked(subscription: Subscription, batch: Batch, seq: int) -> Peeked:
     holding = locks.unsettled.get(seq)
     deferred = holding is not None and (holding.state is State.DEFERRED or holding.was_deferred)
     stored = (batch.payloads or ())[seq - batch.first_seq]
+    if seq in locks.modified:
+        stored = modified.lay_over(stored, locks.modified[seq])
     return Peeked(seq, batch.enqueued_ms, stored, locks.counts.get(seq, 0), deferred)

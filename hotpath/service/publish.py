@@ -13,13 +13,14 @@ from hotpath.model.names import TopicKey
 from hotpath.ports import LogFailure
 from hotpath.service.commit import Committer
 from hotpath.telemetry import Metrics
-from hotpath.wire.message import is_plain
+from hotpath.wire.runs import all_plain
 
 if TYPE_CHECKING:
     from hotpath.service.schedule import Scheduling
 
 #: Hears the end of a publishing: None when durable.
 Published = Callable[[HotpathError | None], None]
+OnSubmit = Callable[[TopicKey, Sequence[bytes], Published, str], Published]
 
 
 class Publishing:
@@ -37,6 +38,8 @@ class Publishing:
         self._scheduling = scheduling
         self._metrics = metrics
         self._pending_bytes_max = pending_bytes_max
+        #: Hears of all that comes in, and gives what is told of its end; for tracing.
+        self.on_submit: OnSubmit | None = None
 
     @property
     def congested(self) -> bool:
@@ -55,7 +58,9 @@ class Publishing:
         Those that name a time to come are scheduled instead; all or none of them are taken.
         Called only while not `congested`, but for what a granted credit still lets in.
         """
-        if not all(map(is_plain, payloads)):
+        if self.on_submit is not None:
+            done = self.on_submit(topic, payloads, done, via)
+        if not all_plain(payloads):
             at_once, later = self._scheduling.sort_out(payloads)
             if later:
                 self._take_both(topic, at_once, later, done, via=via)
@@ -73,7 +78,8 @@ class Publishing:
     ) -> None:
         """Append some, schedule the others: one commit, so one fate."""
         try:
-            self._scheduling.check_room(topic.tenant, len(later))
+            byte_size = sum(len(payload) for payload, _ in later)
+            self._scheduling.check_room(topic.tenant, count=len(later), byte_size=byte_size)
         except LimitReached as error:
             self._metrics.messages_refused.labels(via, "limit").inc(len(at_once) + len(later))
             done(error)

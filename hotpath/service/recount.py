@@ -8,14 +8,12 @@ past. A batch at a turn of the loop, while the service is already at work.
 import asyncio
 from typing import Final
 
-from hotpath.core.router import matching
 from hotpath.core.subscription import Subscription
 from hotpath.model.message import Batch
 from hotpath.ports import LogFailure
 from hotpath.service.liveness import Liveness
 from hotpath.service.topics import TopicLog, Topics
 from hotpath.telemetry import get_logger
-from hotpath.wire.properties import Puller
 
 READ_BYTES: Final = 4_194_304
 RETRY_S: Final = 5.0
@@ -68,9 +66,10 @@ def _count(
 ) -> None:
     if len(open_ones) == 1:
         (only,) = open_ones
-        hits = {only: matching(only, batch, Puller(only.filter.properties))}
+        hits = {only: topic.router.matching(only, batch)}
     else:
-        hits = {s: seqs for s, seqs in topic.router.route(batch).items() if s in open_ones}
+        routed = topic.router.route(batch)
+        hits = {s: seqs for s, seqs in routed.items() if s in open_ones}
     for subscription, seqs in hits.items():
         matched = sum(subscription.counted_to <= seq < subscription.count_end for seq in seqs)
         if not subscription.counted:

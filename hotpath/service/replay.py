@@ -10,14 +10,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hotpath.core.router import matching
 from hotpath.core.subscription import Subscription
 from hotpath.model.message import Batch
 from hotpath.model.names import TopicKey
 from hotpath.ports import LogFailure
 from hotpath.service.topics import TopicLog, Topics
 from hotpath.telemetry import get_logger
-from hotpath.wire.properties import Puller
 
 #: Payload bytes read from the log at once.
 READ_BYTES: Final = 1_048_576
@@ -121,7 +119,7 @@ class Replay:
         for subscription in group:
             seqs: Sequence[int] = hits.get(subscription, ())
             if len(group) < GROUP_MIN:
-                seqs = matching(subscription, batch, Puller(subscription.filter.properties))
+                seqs = topic.router.matching(subscription, batch)
             subscription.refill(batch, seqs)
             if subscription.has_ready():
                 self._wake(subscription)

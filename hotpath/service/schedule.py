@@ -6,7 +6,7 @@ cancelled; entering the log and leaving the schedule are one commit. Due times a
 
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
-from typing import Final
+from typing import Final, NamedTuple
 
 from hotpath.model.errors import LimitReached
 from hotpath.model.names import TenantId, TopicKey
@@ -22,16 +22,29 @@ RETRY_MS: Final = 1_000
 HEAP_MIN: Final = 1_024
 
 
+class _Held(NamedTuple):
+    """What a tenant has scheduled."""
+
+    messages: int
+    byte_size: int
+
+
+_NOTHING: Final = _Held(0, 0)
+
+
 class Scheduling:
     """Keeps what is not due yet."""
 
-    def __init__(self, *, committer: Committer, clock: Clock, per_tenant_max: int) -> None:
+    def __init__(
+        self, *, committer: Committer, clock: Clock, per_tenant_max: int, bytes_max: int
+    ) -> None:
         self._committer = committer
         self._clock = clock
         self._per_tenant_max = per_tenant_max
+        self._bytes_max = bytes_max
         self._waiting: dict[tuple[TopicKey, int], Scheduled] = {}
         self._heap: list[tuple[int, int, TopicKey]] = []
-        self._counts: dict[TenantId, int] = {}
+        self._held: dict[TenantId, _Held] = {}
         self._last_number = 0
         self._timer: TimerHandle | None = None
         self._timer_at_ms = 0
@@ -40,7 +53,7 @@ class Scheduling:
     def resume(self, messages: list[Scheduled]) -> None:
         """Take over what was scheduled before a restart."""
         for message in messages:
-            self._count(message.topic.tenant, 1)
+            self._count(message, 1)
             self._enter(message)
         self._arm()
 
@@ -57,17 +70,22 @@ class Scheduling:
                 later.append((payload, due))
         return at_once, later
 
-    def check_room(self, tenant: TenantId, count: int) -> None:
+    def check_room(self, tenant: TenantId, *, count: int, byte_size: int) -> None:
         """Raises LimitReached when a tenant may not have so many scheduled messages more."""
-        if self._counts.get(tenant, 0) + count > self._per_tenant_max:
+        held = self._held.get(tenant, _NOTHING)
+        if held.messages + count > self._per_tenant_max:
             raise LimitReached("this tenant has as many scheduled messages as are allowed")
+        if held.byte_size + byte_size > self._bytes_max:
+            text = f"the scheduled messages of a tenant may take {self._bytes_max} bytes"
+            raise LimitReached(text)
 
     async def keep(self, topic: TopicKey, messages: Sequence[tuple[bytes, int]]) -> list[int]:
         """Keep messages with their due times, all or none; durable when it returns their numbers.
 
         Raises LimitReached, Unavailable.
         """
-        self.check_room(topic.tenant, len(messages))
+        byte_size = sum(len(payload) for payload, _ in messages)
+        self.check_room(topic.tenant, count=len(messages), byte_size=byte_size)
         waiting = Together(len(messages))
         numbers = [
             self.schedule(topic, payload, due_ms=due, done=waiting.one_done)
@@ -95,15 +113,15 @@ class Scheduling:
 
         Returns the number that names it. Raises LimitReached.
         """
-        self.check_room(topic.tenant, 1)
+        self.check_room(topic.tenant, count=1, byte_size=len(payload))
         message = Scheduled(topic, self._next_number(), due_ms, payload)
 
         # It counts from now on: what waits for the log takes memory too.
-        self._count(topic.tenant, 1)
+        self._count(message, 1)
 
         def kept(failure: LogFailure | None) -> None:
             if failure is not None:
-                self._count(topic.tenant, -1)
+                self._count(message, -1)
                 done(refusal(failure))
                 return
             self._enter(message)
@@ -118,7 +136,7 @@ class Scheduling:
         message = self._waiting.pop((topic, number), None)
         if message is None:
             return False
-        self._count(topic.tenant, -1)
+        self._count(message, -1)
         self._committer.unschedule(topic, number)
         self._committer.then(lambda failure: done(None if failure is None else refusal(failure)))
         return True
@@ -137,10 +155,15 @@ class Scheduling:
             self._heap = [entry for entry in self._heap if (entry[2], entry[1]) in self._waiting]
             heapify(self._heap)
 
-    def _count(self, tenant: TenantId, change: int) -> None:
-        self._counts[tenant] = self._counts.get(tenant, 0) + change
-        if not self._counts[tenant]:
-            del self._counts[tenant]
+    def _count(self, message: Scheduled, change: int) -> None:
+        """One more or one less, with its bytes."""
+        tenant = message.topic.tenant
+        before = self._held.get(tenant, _NOTHING)
+        byte_size = before.byte_size + change * len(message.payload)
+        now = _Held(before.messages + change, byte_size)
+        self._held[tenant] = now
+        if not now.messages:
+            del self._held[tenant]
 
     def _arm(self) -> None:
         """Set the timer for the earliest due time."""
@@ -170,7 +193,7 @@ class Scheduling:
 
         def released(failure: LogFailure | None) -> None:
             if failure is None:
-                self._count(message.topic.tenant, -1)
+                self._count(message, -1)
             else:
                 self._clock.call_at(self._clock.ticks_ms() + RETRY_MS, again)
 

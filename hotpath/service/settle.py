@@ -6,7 +6,8 @@ who must answer a client only when it is durable uses `Committer.then`.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import Final
@@ -15,14 +16,18 @@ from hotpath.core.deadletter import DeadLetterQueue
 from hotpath.core.feed import Taken
 from hotpath.core.locks import LockTable
 from hotpath.core.subscription import Subscription
+from hotpath.model.errors import LimitReached
 from hotpath.model.message import Batch, DeadLetter
 from hotpath.model.names import SubscriptionId
 from hotpath.ports import Clock, LogFailure, TimerHandle
+from hotpath.service import modified
 from hotpath.service.commit import Committer
+from hotpath.service.deadroom import REFUSAL, DeadRoom
 from hotpath.service.topics import Topics
 from hotpath.telemetry import Metrics, get_logger
 from hotpath.wire.deadletter import with_application_properties
 from hotpath.wire.message import expires_ms, may_expire
+from hotpath.wire.runs import any_may_expire
 from hotpath.wire.values import WireError
 
 MAX_DELIVERY_COUNT: Final = "MaxDeliveryCountExceeded"
@@ -50,6 +55,7 @@ class Settling:
         metrics: Metrics,
         lock_table: Callable[[bool], LockTable],
         dead_letter_expired: bool,
+        room: DeadRoom,
     ) -> None:
         self._topics = topics
         self._committer = committer
@@ -58,6 +64,7 @@ class Settling:
         self._completed = metrics.settlements.labels("completed")
         self._lock_table = lock_table
         self._dead_letter_expired = dead_letter_expired
+        self._room = room
         self._dead: dict[SubscriptionId, DeadLetterQueue] = {}
         self._watched: set[int] = set()
         self._ends: list[tuple[int, int, Subscription, LockTable]] = []
@@ -76,6 +83,7 @@ class Settling:
             queue = DeadLetterQueue(locks=self._lock_table(True))
             if not subscription.deleted:
                 self._dead[subscription.spec.id] = queue
+                queue.on_size = partial(self._room.add, subscription.spec.key.tenant)
         return queue
 
     def dead_count(self, subscription: Subscription) -> int:
@@ -83,15 +91,20 @@ class Settling:
         queue = self._dead.get(subscription.spec.id)
         return 0 if queue is None else len(queue)
 
-    def resume_dead(self, subscription: Subscription, counts: dict[int, int]) -> None:
-        """Take over the dead letters known at the opening: their delivery counts by number."""
+    def resume_dead(
+        self, subscription: Subscription, counts: dict[int, int], sizes: dict[int, int]
+    ) -> None:
+        """Take over the dead letters known at the opening: delivery counts, bytes by number."""
         queue = self.dead_letters(subscription)
+        queue.expect(sizes)
         queue.add(sorted(counts))
         queue.locks.counts.update({seq: n for seq, n in counts.items() if n})
 
     def forget(self, subscription: Subscription) -> None:
         """The subscription is gone."""
-        self._dead.pop(subscription.spec.id, None)
+        queue = self._dead.pop(subscription.spec.id, None)
+        if queue is not None:
+            queue.clear_sizes()
 
     # Outcomes
 
@@ -100,12 +113,35 @@ class Settling:
     ) -> list[int]:
         """Settle messages (number and lock serial) for good; those whose lock was lost."""
         done, lost = feed.locks.complete(held)
+        self._completed_all(subscription, feed, done)
+        return lost
+
+    def complete_runs(
+        self, subscription: Subscription, feed: Feed, runs: Iterable[tuple[int, list[int]]]
+    ) -> list[int]:
+        """As `complete`, for runs of messages under one lock each: its serial and the numbers."""
+        done, lost = feed.locks.complete_runs(runs)
+        self._completed_all(subscription, feed, done)
+        return lost
+
+    def _completed_all(self, subscription: Subscription, feed: Feed, done: list[int]) -> None:
         if done:
             feed.settled(done)
             self._completed.inc(len(done))
             self._changed(subscription, feed)
             self._make_room(subscription)
-        return lost
+
+    def modify(
+        self, feed: Feed, held: Iterable[tuple[int, int]], properties: Mapping[str, object]
+    ) -> None:
+        """Give messages application-properties, before the outcome that makes this durable.
+
+        Among dead letters, whose copies stay as they are, and where a lock was lost, nothing is
+        given. Raises LimitReached; then no message has changed.
+        """
+        if properties and isinstance(feed, Subscription):
+            kept = [seq for seq, serial in held if feed.locks.held(seq, serial) is not None]
+            modified.note(feed.locks, kept, properties)
 
     def abandon(
         self, subscription: Subscription, feed: Feed, seq: int, serial: int, *, failed: bool = True
@@ -122,6 +158,18 @@ class Settling:
             self._changed(subscription, feed)
         self.wake(subscription)
         return True
+
+    def fail(self, subscription: Subscription, seq: int, serial: int) -> int | None:
+        """Count a failed delivery of a message that its receiver keeps, to try again later.
+
+        How many have failed by now, durable with the next commit; None when the lock was lost.
+        """
+        if subscription.locks.held(seq, serial) is None:
+            return None
+        count = subscription.locks.count_failure(seq)
+        self._metrics.settlements.labels("failed").inc()
+        self._committer.touch(subscription)
+        return count
 
     def defer(self, subscription: Subscription, feed: Feed, seq: int, serial: int) -> bool:
         """Set a message aside; among dead letters it goes back. False when the lock was lost."""
@@ -145,13 +193,18 @@ class Settling:
         description: str = "",
         properties: dict[str, object] | None = None,
     ) -> bool:
-        """Copy a message to the dead letters; from there it only goes back. False: lock lost."""
+        """Copy a message to the dead letters; from there it only goes back. False: lock lost.
+
+        Raises LimitReached when there are too many dead letters; then it stays locked.
+        """
         seq, serial = held
         holding = feed.locks.held(seq, serial)
         if holding is None:
             return False
         if feed is not subscription:
             return self.abandon(subscription, feed, seq, serial)
+        if not self._room.is_there(subscription, self.dead_letters(subscription)):
+            raise LimitReached(REFUSAL)
         feed.locks.doom(seq, holding)
         self._bury(subscription, seq, reason, description, properties or {})
         return True
@@ -188,7 +241,10 @@ class Settling:
     # To the dead letters
 
     def _exhausted(self, subscription: Subscription, seq: int) -> None:
-        """A message has failed too often."""
+        """A message has failed too often; without room for a dead letter it goes on coming."""
+        if not self._room.is_there(subscription, self.dead_letters(subscription)):
+            subscription.locks.revive(seq)
+            return
         deliveries = subscription.locks.counts.get(seq, 0)
         description = f"Delivered {deliveries} times without success."
         self._bury(subscription, seq, MAX_DELIVERY_COUNT, description, {})
@@ -205,7 +261,12 @@ class Settling:
         if subscription.deleted:
             return
         batch = subscription.locks.unsettled[seq].batch
-        extra = {**properties, REASON: reason[:TEXT_MAX], DESCRIPTION: description[:TEXT_MAX]}
+        extra = {
+            **modified.given_to(subscription.locks, seq),
+            **properties,
+            REASON: reason[:TEXT_MAX],
+            DESCRIPTION: description[:TEXT_MAX],
+        }
         if batch is not None and batch.payloads is not None:
             self._bury_loaded(subscription, seq, batch, extra)
             return
@@ -269,6 +330,7 @@ class Settling:
             extra={"subscription": subscription.spec.id, "seq": seq, "reason": letter.reason},
         )
         queue = self.dead_letters(subscription)
+        queue.expect({seq: len(letter.payload)})
 
         def buried(failure: LogFailure | None) -> None:
             if failure is None:
@@ -288,7 +350,7 @@ class Settling:
         for part in taken:
             batch = part.batch
             if batch.lasting is None:
-                batch.lasting = not any(_may_end(each, batch) for each in batch.payloads or ())
+                batch.lasting = _is_lasting(batch)
             ended = () if batch.lasting else self._ended(part)
             if not ended:
                 kept.append(part)
@@ -312,10 +374,14 @@ class Settling:
         )
 
     def _end(self, subscription: Subscription, part: Taken, ended: Iterable[int]) -> None:
-        """See messages off whose time to live is over: to the dead letters, or for good."""
+        """See messages off whose time to live is over: to the dead letters, or for good.
+
+        For good too where there is no room: they are not to be delivered.
+        """
         text = "The message's time to live was over before it was received."
+        queue = self.dead_letters(subscription)
         for seq in sorted(ended):
-            if not self._dead_letter_expired:
+            if not (self._dead_letter_expired and self._room.is_there(subscription, queue)):
                 if part.serial:
                     self.complete(subscription, subscription, ((seq, part.serial),))
             elif part.serial:
@@ -325,7 +391,8 @@ class Settling:
                 )
             else:
                 # Taken without a lock: settled already, with the same commit as the copy.
-                extra: dict[str, object] = {REASON: TTL_EXPIRED, DESCRIPTION: text}
+                given = modified.read((part.modified or {}).get(seq))
+                extra = {**given, REASON: TTL_EXPIRED, DESCRIPTION: text}
                 self._copy_aside(subscription, seq, part.batch, extra)
         self._committer.touch(subscription)
 
@@ -386,6 +453,12 @@ class Settling:
         if self._timer is not None:
             self._timer.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _is_lasting(batch: Batch) -> bool:
+    """Whether no message of a batch has a time to live."""
+    payloads = batch.payloads or ()
+    return not any_may_expire(payloads) or not any(_may_end(each, batch) for each in payloads)
 
 
 def _may_end(stored: bytes, batch: Batch) -> bool:

@@ -8,10 +8,11 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from hotpath.core.points import PointRouter
 from hotpath.core.router import Router
 from hotpath.core.subscription import Subscription
 from hotpath.model.message import Batch
-from hotpath.model.names import SubscriptionId, TopicKey
+from hotpath.model.names import SubscriptionId, Topic, TopicKey
 from hotpath.ports import MessageLog
 
 #: What a batch and a message cost in memory beside the payload, bytes.
@@ -106,7 +107,7 @@ class TopicLog:
 
     def __init__(self, key: TopicKey, *, first_seq: int, next_seq: int) -> None:
         self.key = key
-        self.router = Router()
+        self.router: Router | PointRouter = PointRouter() if key.topic is Topic.POINTS else Router()
         self.first_seq = first_seq
         self.routed_to = next_seq
         self.subscriptions: dict[SubscriptionId, Subscription] = {}

@@ -1,7 +1,7 @@
 """A message's three forms: as published, as stored, as delivered."""
 
 from hotpath.wire.normal import BROKER_OWNED, normalise
-from hotpath.wire.prefix import BrokerAnnotations, DeliveryPrefix
+from hotpath.wire.prefix import BrokerAnnotations, DeliveryPrefix, common_prefix
 from hotpath.wire.stored import (
     StoredParts,
     due_ms,
@@ -17,6 +17,7 @@ __all__ = [
     "BrokerAnnotations",
     "DeliveryPrefix",
     "StoredParts",
+    "common_prefix",
     "due_ms",
     "expires_ms",
     "is_plain",

@@ -4,6 +4,7 @@ from struct import Struct
 from struct import error as struct_error
 from typing import Final
 
+from hotpath import native
 from hotpath.wire.mapping import read_entries, without
 from hotpath.wire.scan import ELEMENTS_MAX, STEP, skip
 from hotpath.wire.sections import (
@@ -38,6 +39,14 @@ open_descriptor = Struct(">HB").unpack_from
 read_two_u32 = Struct(">II").unpack_from
 
 
+if native.ENABLED:
+    from hotpath.native._native import intake as _intake
+else:
+
+    def _intake(raw: bytes, /) -> bytes | None:  # noqa: ARG001  # as its twin in C
+        return None
+
+
 def normalise(raw: bytes) -> bytes:
     """Check a message from a publisher and give the bytes to store.
 
@@ -51,6 +60,12 @@ def normalise(raw: bytes) -> bytes:
     Raises:
         WireError: The bytes are no AMQP 1.0 message, or nothing but what precedes the bare message.
     """
+    stored = _intake(raw)
+    return normalise_carefully(raw) if stored is None else stored
+
+
+def normalise_carefully(raw: bytes) -> bytes:
+    """As `normalise`, without the C helper. Raises WireError."""
     try:
         stored = _normalise_common(raw)
     except (IndexError, struct_error):

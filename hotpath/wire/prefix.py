@@ -85,9 +85,12 @@ class DeliveryPrefix:
         extra: Annotations besides.
         lock_token: Goes into delivery-annotations, for messages that travel inside a management
             reply and so have no delivery tag.
+
+    Attributes:
+        opening: For a plain message, all that comes before the eight bytes of its sequence number.
     """
 
-    __slots__ = ("_annotations", "_delivery_annotations", "_delivery_count", "_opening", "_own")
+    __slots__ = ("_annotations", "_delivery_annotations", "_delivery_count", "_own", "opening")
 
     def __init__(
         self,
@@ -109,7 +112,7 @@ class DeliveryPrefix:
         self._annotations = entries
         self._delivery_count = delivery_count
         self._delivery_annotations = b"" if lock_token is None else _lock_token(lock_token)
-        self._opening = (
+        self.opening = (
             _header(delivery_count, None, None)
             + self._delivery_annotations
             + _open_annotations(entries)
@@ -122,7 +125,7 @@ class DeliveryPrefix:
             WireError: What is in front of a message that is not plain is damaged.
         """
         if is_plain(stored):
-            return self._opening + _pack_i64(seq) + stored
+            return self.opening + _pack_i64(seq) + stored
         return self._merged(seq, stored)
 
     def _merged(self, seq: int, stored: bytes) -> bytes:
@@ -141,6 +144,16 @@ class DeliveryPrefix:
                 stored[parts.bare :],
             )
         )
+
+
+@lru_cache(maxsize=64)
+def common_prefix(
+    enqueued_ms: int, locked_until_ms: int | None, delivery_count: int
+) -> DeliveryPrefix:
+    """A prefix without anything special, which all receivers of a batch ask for."""
+    return DeliveryPrefix(
+        enqueued_ms=enqueued_ms, locked_until_ms=locked_until_ms, delivery_count=delivery_count
+    )
 
 
 _ENQUEUED_TIME: Final = _entry(b"x-opt-enqueued-time", b"\x83")

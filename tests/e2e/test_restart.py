@@ -92,7 +92,7 @@ def test_a_restart_keeps_everything(data_dir, end):
                 [e[n] for n in chosen] for e in before
             ]
 
-        eventually(figures_agree, seconds=3)
+        eventually(figures_agree)
         assert {entry["subscriptionId"] for entry in before} == {feed.id, untouched.id, other.id}
         feed, untouched = elsewhere(feed, server), elsewhere(untouched, server)
         messages = receive_all(feed)

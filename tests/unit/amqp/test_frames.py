@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from proton import Message
 
+from hotpath.amqp.conditions import Condition
 from hotpath.amqp.frames import (
     BATCH_MARK,
     FIELD_COUNTS,
@@ -14,7 +15,7 @@ from hotpath.amqp.frames import (
     fill,
 )
 from hotpath.amqp.workarounds import needs_all_fields
-from hotpath.wire.types import Described, Symbol, UInt, ULong
+from hotpath.wire.types import Described, Symbol, UInt, ULong, encode
 from tests.support.wire import (
     AMQP_HEADER,
     EMPTY_FRAME,
@@ -25,6 +26,7 @@ from tests.support.wire import (
     split_frames,
 )
 
+FAILURE = Condition("amqp:connection:framing-error", "quoted: \ufffd")
 PAYLOAD = b"\x00\x53\x75\xa0\x03abc"
 
 
@@ -168,7 +170,7 @@ def test_a_real_peers_frames_are_understood_after_filling():
 def test_a_close_of_protons_own_gets_an_info_map():
     error = Described(ULong(0x1D), [Symbol("amqp:resource-limit-exceeded"), "too silent"])
 
-    completed = complete_close(frame(performative(0x18, error)))
+    completed = complete_close(frame(performative(0x18, error)), condition=FAILURE)
 
     [told] = read_performative(completed).value
     assert told.value[:2] == ["amqp:resource-limit-exceeded", "too silent"]
@@ -182,4 +184,14 @@ def test_a_close_of_protons_own_gets_an_info_map():
     ids=["empty", "no error", "null error", "cut"],
 )
 def test_a_close_without_an_error_stays(other):
-    assert complete_close(other) == other
+    assert complete_close(other, condition=FAILURE) == other
+
+
+def test_a_close_of_protons_own_that_quotes_bytes_says_the_same_as_text():
+    error = encode(Described(ULong(0x1D), [Symbol("amqp:x"), "no link ??"]))
+    close = b"\x00\x53\x18\xc0" + bytes((len(error) + 1, 1)) + error.replace(b"??", b"\xff\xfe")
+
+    completed = complete_close(frame(close), condition=FAILURE)
+
+    [told] = read_performative(completed).value
+    assert told.value == [FAILURE.name, FAILURE.description, {"condition": FAILURE.name}]

@@ -1,0 +1,222 @@
+/* The link ends of one connection, and the events of its engine.
+ *
+ * `drain` does what is frequent and stops at the first event that Python must see; Python takes
+ * that one off the collector and calls again.
+ */
+#include "proton.h"
+
+#include <string.h>
+
+Proton proton;
+
+typedef struct {
+    void *link;
+    PyObject *end;    /* the link end in Python */
+    PyObject *native; /* its Inlet or Outlet, or NULL */
+} End;
+
+typedef struct {
+    PyObject_HEAD
+    void *collector;
+    End *ends; /* few: links of one connection */
+    size_t count, room;
+    size_t last; /* where the last one was found: events of a link come in a row */
+} Ends;
+
+static int
+ends_traverse(Ends *self, visitproc visit, void *arg)
+{
+    for (size_t i = 0; i < self->count; i++) {
+        Py_VISIT(self->ends[i].end);
+        Py_VISIT(self->ends[i].native);
+    }
+    return 0;
+}
+
+static int
+ends_drop_all(Ends *self)
+{
+    End *ends = self->ends;
+    size_t count = self->count;
+    self->ends = NULL;
+    self->count = self->room = self->last = 0;
+    for (size_t i = 0; i < count; i++) {
+        Py_XDECREF(ends[i].end);
+        Py_XDECREF(ends[i].native);
+    }
+    PyMem_Free(ends);
+    return 0;
+}
+
+static void
+ends_dealloc(Ends *self)
+{
+    PyObject_GC_UnTrack(self);
+    ends_drop_all(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyObject *
+ends_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    PyObject *collector;
+    if (!PyArg_ParseTuple(args, "O", &collector))
+        return NULL;
+    void *address = address_of(collector);
+    if (!address && PyErr_Occurred())
+        return NULL;
+    Ends *self = (Ends *)type->tp_alloc(type, 0);
+    if (self)
+        self->collector = address;
+    return (PyObject *)self;
+}
+
+static End *
+find(Ends *self, void *link)
+{
+    if (self->last < self->count && self->ends[self->last].link == link)
+        return self->ends + self->last;
+    for (size_t i = 0; i < self->count; i++)
+        if (self->ends[i].link == link) {
+            self->last = i;
+            return self->ends + i;
+        }
+    return NULL;
+}
+
+/* add(link, end, native): events of the link go to `native`, and what it leaves to `end`. */
+static PyObject *
+ends_add(Ends *self, PyObject *args)
+{
+    PyObject *link, *end, *native;
+    if (!PyArg_ParseTuple(args, "OOO", &link, &end, &native))
+        return NULL;
+    void *address = address_of(link);
+    if (!address && PyErr_Occurred())
+        return NULL;
+    if (native != Py_None && !Py_IS_TYPE(native, &InletType) && !Py_IS_TYPE(native, &OutletType))
+        return PyErr_Format(PyExc_TypeError, "an Inlet, an Outlet or None expected");
+    if (find(self, address))
+        return PyErr_Format(PyExc_ValueError, "the link has an end");
+    if (self->count == self->room) {
+        size_t room = self->room ? 2 * self->room : 4;
+        End *ends = PyMem_Realloc(self->ends, room * sizeof(End));
+        if (!ends)
+            return PyErr_NoMemory();
+        self->ends = ends;
+        self->room = room;
+    }
+    PyObject *own = native == Py_None ? NULL : Py_NewRef(native);
+    self->ends[self->count++] = (End){address, Py_NewRef(end), own};
+    Py_RETURN_NONE;
+}
+
+/* remove(link): nothing if there is no such link. */
+static PyObject *
+ends_remove(Ends *self, PyObject *link)
+{
+    void *address = address_of(link);
+    if (!address && PyErr_Occurred())
+        return NULL;
+    End *found = find(self, address);
+    if (found) {
+        End removed = *found;
+        *found = self->ends[--self->count];
+        Py_DECREF(removed.end);
+        Py_XDECREF(removed.native);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+ends_clear(Ends *self, PyObject *Py_UNUSED(none))
+{
+    ends_drop_all(self);
+    Py_RETURN_NONE;
+}
+
+/* Tell an end; 0 done, 1 Python must do it, -1 with an exception set. */
+static int
+tell(const End *end, void *delivery, bool careful)
+{
+    if (!end->native)
+        return 1;
+    if (Py_IS_TYPE(end->native, &InletType))
+        return inlet_on_delivery(end->native, careful);
+    return outlet_on_delivery(end->native, delivery);
+}
+
+/* An event of a delivery, as `tell`; an end that has gathered its first is added to `filled`. */
+static int
+on_delivery(Ends *self, void *event, PyObject *filled, bool careful)
+{
+    void *delivery = proton.event_delivery(event);
+    End *end = find(self, proton.event_link(event));
+    if (!end) {
+        proton.delivery_settle(delivery); /* its link is on its way out */
+        return 0;
+    }
+    int result = tell(end, delivery, careful);
+    if (result || !end->native)
+        return result;
+    bool first = Py_IS_TYPE(end->native, &InletType) ? inlet_note(end->native)
+                                                     : outlet_note(end->native);
+    return first ? PyList_Append(filled, end->end) : 0;
+}
+
+/* An event of a link's flow, as `tell`. */
+static int
+on_flow(Ends *self, void *event)
+{
+    End *end = find(self, proton.event_link(event));
+    if (!end)
+        return 0;
+    if (!end->native)
+        return 1;
+    return Py_IS_TYPE(end->native, &OutletType) && outlet_wants_flow(end->native);
+}
+
+/* drain(filled, careful): True when an event is left for Python, False when there are no more.
+ * Ends that have gathered something are added to the list `filled`. */
+static PyObject *
+ends_drain(Ends *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 2 || !PyList_Check(args[0]))
+        return PyErr_Format(PyExc_TypeError, "drain(filled, careful)");
+    bool careful = args[1] == Py_True;
+    void *event;
+    while ((event = proton.collector_peek(self->collector))) {
+        int kind = proton.event_type(event), left = 1;
+        if (kind == proton.delivery_event)
+            left = on_delivery(self, event, args[0], careful);
+        else if (kind == proton.flow_event)
+            left = on_flow(self, event);
+        if (left < 0)
+            return NULL;
+        if (left)
+            Py_RETURN_TRUE;
+        proton.collector_pop(self->collector);
+    }
+    Py_RETURN_FALSE;
+}
+
+static PyMethodDef ends_methods[] = {
+    {"add", (PyCFunction)ends_add, METH_VARARGS, "Tell a link end what happens on its link."},
+    {"remove", (PyCFunction)ends_remove, METH_O, "Forget a link."},
+    {"clear", (PyCFunction)ends_clear, METH_NOARGS, "Forget all links."},
+    {"drain", (PyCFunction)(void (*)(void))ends_drain, METH_FASTCALL, "Take in events."},
+    {NULL, NULL, 0, NULL},
+};
+
+PyTypeObject EndsType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "hotpath.native._native.Ends",
+    .tp_basicsize = sizeof(Ends),
+    .tp_dealloc = (destructor)ends_dealloc,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_doc = "The link ends of one connection.",
+    .tp_traverse = (traverseproc)ends_traverse,
+    .tp_clear = (inquiry)ends_drop_all,
+    .tp_methods = ends_methods,
+    .tp_new = ends_new,
+};

@@ -1,0 +1,51 @@
+/* The parts of hotpath.native._native, and what they share. See docs/adr on the native helper. */
+#ifndef HOTPATH_NATIVE_H
+#define HOTPATH_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Bytes of a delivery that are read at once; larger ones take the careful way. */
+#define READ_BYTES 131072
+
+/* wire.c */
+
+/* Whether a message is stored as the bytes from *bare on, without any change or further look. */
+bool wire_is_usual(const uint8_t *bytes, size_t size, size_t *bare);
+
+/* Whether a stored message starts with its bare message. */
+bool wire_is_plain(const uint8_t *bytes, size_t size);
+
+/* Behind the value at pos, or 0 when it is cut off, described or of an unknown constructor. */
+size_t wire_skip(const uint8_t *bytes, size_t size, size_t pos);
+
+PyObject *wire_intake(PyObject *module, PyObject *raw);
+PyObject *wire_all_plain(PyObject *module, PyObject *payloads);
+PyObject *wire_any_may_expire(PyObject *module, PyObject *payloads);
+
+/* batch.c */
+
+PyObject *batch_frame(PyObject *module, PyObject *payloads);
+PyObject *batch_cut(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *locks_complete(PyObject *module, PyObject *const *args, Py_ssize_t count);
+
+/* puller.c, held.c, inlet.c, outlet.c, ends.c */
+
+extern PyTypeObject PullerType;
+extern PyTypeObject HandlesType;
+extern PyTypeObject InletType;
+extern PyTypeObject OutletType;
+extern PyTypeObject EndsType;
+
+
+/* An address that Python holds as an integer; NULL with an exception set when it is none. */
+static inline void *
+address_of(PyObject *number)
+{
+    return PyLong_AsVoidPtr(number);
+}
+
+#endif
