@@ -15,11 +15,13 @@ TEST_SECONDS ?= 1200
 WORKERS ?= 2
 # Of the order of tests and of what they draw at random; TEST_SEED=default takes another each run.
 TEST_SEED ?= 20261121
-NODE_TESTS := tests/interop/node
+NODE_TESTS := tests/interop/node tests/console
+# The C helper is built again when it changes.
+NATIVE := setup.py $(wildcard hotpath/native/*.c hotpath/native/*.h)
 PYTEST := timeout --kill-after=15 $(TEST_SECONDS) $(BIN)/python -m pytest \
 	--randomly-seed=$(TEST_SEED)
 
-.PHONY: crash fuzz-index interop help install run demo test test-unit test-contract test-property test-interop test-fault \
+.PHONY: native-sanitize fuzz fuzz-guided abuse crash soak fuzz-index interop help install run demo test test-unit test-contract test-property test-interop test-fault \
 	cov fmt lint types arch check audit bench clean ci node
 
 help: ## show this help
@@ -41,12 +43,12 @@ $(BIN)/python:
 	echo "Python 3.11 or later is needed; name one with: make PYTHON=/path/to/python3" >&2; exit 1
 
 # What the service needs, and on top of it what its tests and checks need.
-$(VENV)/.service: pyproject.toml | $(BIN)/python
+$(VENV)/.service: pyproject.toml $(NATIVE) | $(BIN)/python
 	@echo "installing hotpath into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/.workshop: pyproject.toml | $(BIN)/python
+$(VENV)/.workshop: pyproject.toml $(NATIVE) | $(BIN)/python
 	@echo "installing hotpath with its tests and checks into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
 	@touch $@ $(VENV)/.service
@@ -65,16 +67,18 @@ run: $(VENV)/.service ## run the service on 127.0.0.1:8080 (REST) and :5672 (AMQ
 
 # Clients that are Node packages; without npm their tests are skipped and say so.
 node:
-	@if [ -f $(NODE_TESTS)/package-lock.json ] && command -v npm >/dev/null; then \
-		if [ ! -d $(NODE_TESTS)/node_modules ] || \
-			[ $(NODE_TESTS)/package-lock.json -nt $(NODE_TESTS)/node_modules ]; then \
-			echo "installing the Node clients"; \
-			(cd $(NODE_TESTS) && npm ci --no-audit --no-fund --loglevel=error && touch node_modules) \
-				|| echo "the Node clients could not be installed; their tests are skipped" >&2; \
+	@if ! command -v npm >/dev/null; then \
+		echo "npm is not there; tests with Node clients and of accessibility are skipped" >&2; \
+		exit 0; \
+	fi; \
+	for place in $(NODE_TESTS); do \
+		if [ ! -d $$place/node_modules ] || \
+			[ $$place/package-lock.json -nt $$place/node_modules ]; then \
+			echo "installing what $$place needs of npm"; \
+			(cd $$place && npm ci --no-audit --no-fund --loglevel=error && touch node_modules) \
+				|| echo "it could not be installed; tests that need it are skipped" >&2; \
 		fi; \
-	elif [ -f $(NODE_TESTS)/package-lock.json ]; then \
-		echo "npm is not there; tests with Node clients are skipped" >&2; \
-	fi
+	done
 
 test: $(VENV)/.workshop node ## all tests
 	@$(PYTEST) -n $(WORKERS) --dist loadfile $(ARGS)
@@ -93,7 +97,8 @@ test-interop: $(VENV)/.workshop node ## AMQP clients of other projects against t
 
 interop: $(VENV)/.workshop node ## every scenario with every client; writes docs/interop.md
 	@PYTHON=$(abspath $(BIN))/python bash tests/interop/install
-	@HOTPATH_INTEROP=full $(PYTEST) tests/interop/test_matrix.py -p no:randomly $(ARGS)
+	@HOTPATH_INTEROP=full timeout --kill-after=15 3000 $(BIN)/python -m pytest \
+		tests/interop/test_matrix.py -p no:randomly $(ARGS)
 
 test-fault: $(VENV)/.workshop ## kill -9, full disks, cut connections
 	@$(PYTEST) tests/fault $(ARGS)
@@ -101,10 +106,36 @@ test-fault: $(VENV)/.workshop ## kill -9, full disks, cut connections
 crash: $(VENV)/.workshop ## kill -9 at POINTS (1000) named and random points, checked by an independent model
 	@$(BIN)/python -m tests.fault.crash --points $(or $(POINTS),1000) $(ARGS)
 
+soak: $(VENV)/.workshop ## mixed load with random faults for SECONDS (1800), everything counted (ARGS="--seed 1")
+	@$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),1800) $(ARGS)
+
+abuse: $(VENV)/.service ## a good client beside 5,000 bad ones of each kind (ARGS="--count 500")
+	@ulimit -n $$(ulimit -Hn); $(BIN)/python -m bench abuse $(ARGS)
+
+screenshots: $(VENV)/.workshop node ## take the console's pictures in docs/images anew (needs Chromium)
+	@HOTPATH_SCREENSHOTS=1 $(PYTEST) --randomly-dont-reorganize -rs tests/console/test_console.py -k pictures $(ARGS)
+
 fuzz-index: $(VENV)/.workshop ## a million filter-message pairs: the filter index against the scan (SEED=1)
 	@QEL_INDEX_PAIRS=1000000 QEL_INDEX_SEED=$(or $(SEED),1) timeout --kill-after=15 3600 \
 		$(BIN)/python -m pytest -q -s --timeout=3600 -p no:randomly \
 		tests/property/test_qel_index.py -k many_pairs
+
+fuzz: $(VENV)/.workshop ## INPUTS (10000000) hostile AMQP inputs, SEED=1, at most SECONDS (0: no limit); goes on where it was
+	@$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),10000000) --seconds $(or $(SECONDS),0) \
+		--seed $(or $(SEED),1) --workers $(WORKERS) $(ARGS)
+
+GUIDED := values messages properties sasl frames requests addresses sas jwt qel bodies amqp
+
+fuzz-guided: $(VENV)/.workshop ## coverage-guided: each parser for SECONDS (60); TARGETS="qel jwt" for some
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=3,<4'
+	@for target in $(or $(TARGETS),$(GUIDED)); do \
+		echo "== $$target"; \
+		$(BIN)/python -m tests.fuzz.guided $$target --seconds $(or $(SECONDS),60) \
+			--seed $(or $(SEED),1) $(ARGS) 2>&1 | tail -n 12 || exit 1; \
+	done
+
+native-sanitize: $(VENV)/.workshop ## tests of the C helper with the address and undefined-behaviour sanitizers
+	@BIN=$(abspath $(BIN)) bash tests/native-sanitize
 
 cov: $(VENV)/.workshop node ## all tests, with branch coverage (htmlcov/index.html)
 	@$(PYTEST) --cov=hotpath --cov=qel --cov-branch --cov-report=term:skip-covered \
@@ -142,8 +173,13 @@ bench: $(VENV)/.service ## throughput through the real path (needs Proton's C li
 	@$(MAKE) -C bench/clients
 	@$(BIN)/python -m bench $(ARGS)
 
+docs: $(VENV)/.workshop ## the pages of docs/ as a site, in site/
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'mkdocs>=1.6,<2'
+	@$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 clean: ## remove what was made, the virtual environment too (data stays)
-	rm -rf $(VENV) $(NODE_TESTS)/node_modules build dist htmlcov .coverage .mypy_cache .ruff_cache \
-		.pytest_cache .import_linter_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(addsuffix /node_modules,$(NODE_TESTS)) build dist site htmlcov .coverage .mypy_cache .ruff_cache \
+		.pytest_cache .import_linter_cache .hypothesis *.egg-info hotpath/native/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@if [ -f bench/clients/Makefile ]; then $(MAKE) -C bench/clients clean; fi
