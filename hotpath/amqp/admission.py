@@ -33,7 +33,7 @@ class Ticket:
     def __init__(self, admission: "Admission", address: str, listener: str) -> None:
         self.address = address
         self.listener = listener
-        self.evict: Callable[[], None] = lambda: None
+        self.evict: Callable[[], None] = _nothing
         self._admission = admission
         self._authorized = False
         self._left = False
@@ -49,7 +49,12 @@ class Ticket:
         if not self._left:
             self.authorize()
             self._left = True
+            self.evict = _nothing
             self._admission.drop(self)
+
+
+def _nothing() -> None:
+    """What is called when there is no connection."""
 
 
 class Admission:
@@ -94,8 +99,9 @@ class Admission:
     def _evict_one(self) -> None:
         leaving = self._least_welcome()
         self._refused(leaving.address, "unauthenticated")
+        evict = leaving.evict
         leaving.leave()
-        leaving.evict()
+        evict()
 
     def _least_welcome(self) -> Ticket:
         """Of those without a right that came first, one whose address has the most of them."""

@@ -38,6 +38,15 @@ class Alarm:
             self._timer.cancel()
             self._timer = None
 
+    def silence(self) -> None:
+        """Never ring again, and let go of who would have heard it."""
+        self.cancel()
+        self._ring = _nobody
+
     def _on_timer(self) -> None:
         self._timer = None
         self._ring()
+
+
+def _nobody() -> None:
+    """Who hears an alarm that is silenced."""

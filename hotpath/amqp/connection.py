@@ -449,7 +449,7 @@ class Connection:
             self._guard(self._work)
         self._phase = Phase.LOST
         self._outflow.leave()
-        self._alarm.cancel()
+        self._alarm.silence()
         self.cbs.close()
         self.management.close()
         for task in self._tasks:
@@ -458,7 +458,11 @@ class Connection:
             self.engine.free()
         self._pumps.clear(for_good=True)
         self._filled.clear()
-        self.on_lost()
+        on_lost, self.on_lost, self.on_authorized = self.on_lost, _nothing, _nothing
+        # Nothing that it holds refers back to it any more: what is left of it is freed at once, and
+        # does not wait for the cycle collector, from which it may be hidden (`core/keeping.py`).
+        del self.cbs, self.management
+        on_lost()
 
     # Time
 

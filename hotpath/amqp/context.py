@@ -128,6 +128,10 @@ class Host(Protocol):
         """A link end has gathered something: `submit` it after this read."""
         ...
 
+    def abort(self) -> None:
+        """Close at once."""
+        ...
+
     def hold_bytes(self, change: int) -> None:
         """Incomplete deliveries take so many bytes more (or less) of memory."""
         ...

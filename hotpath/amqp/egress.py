@@ -412,6 +412,7 @@ class Egress:
         self.twin.clear()
         self._unsent.clear()
         self._host.forget(self.right)
+        self.right.end = None
         self._host.context.delivering.detach(self._receiver)
 
 

@@ -111,6 +111,7 @@ class Ingress:
         self._host.hold_bytes(-self._assembler.held_bytes)
         self.twin.take()
         self._host.forget(self.right)
+        self.right.end = None
 
     def close(self, condition: Condition) -> None:
         """Detach with an error; what was sent before and is not answered stays open."""

@@ -214,6 +214,7 @@ class RequestNode:
         """Drop what waits."""
         self._waiting.clear()
         self.replies.clear()
+        self._answer = _nobody
         if self._task is not None:
             self._task.cancel()
 
@@ -225,6 +226,9 @@ class RequestNode:
                 self.host.hold_bytes(-len(raw))
                 await self._serve(raw, source)
                 self.host.mark()
+        except Exception:  # noqa: BLE001 - the task's edge: a bug of ours ends this connection only
+            _log.exception("connection ended by a bug in a request")
+            self.host.abort()
         finally:
             self._task = None
 
@@ -270,3 +274,8 @@ class RequestNode:
     def has_more(self) -> bool:
         """Never: replies are sent when they are made."""
         return False
+
+
+async def _nobody(_: Request) -> bytes:
+    """Who answers when the connection is gone."""
+    return b""

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "simulate": ("hotpath.cli.simulate", "Publish what a plant would."),
     "demo": ("hotpath.cli.demo", "Show the whole way of a message, live."),
     "webhook-sink": ("hotpath.cli.webhook_sink", "Receive webhooks, for trying them out."),
+    "bench": ("hotpath.cli.bench", "Run the benchmarks of a source checkout."),
     "health": ("hotpath.cli.health", "Ask whether a service is alive, or ready."),
     "config": ("hotpath.cli.config", "Show the effective settings and where they come from."),
     "reaper": ("hotpath.cli.reaper", "Delete idle subscriptions of a service run with --no-reap."),

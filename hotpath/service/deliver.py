@@ -125,6 +125,10 @@ def _call(callback: Callable[[], None]) -> None:
         _log.exception("a receiver's callback broke")
 
 
+def _nobody() -> None:
+    """Who hears of a receiver that is detached."""
+
+
 def _split(part: Taken, count: int) -> tuple[Taken, Taken]:
     """The first `count` messages, and the others."""
     counts = part.counts
@@ -208,6 +212,7 @@ class Delivering:
     def detach(self, receiver: Receiver) -> None:
         """Remove a receiver; what it holds under lock goes back, delivery counts unchanged."""
         subscription = receiver.subscription
+        receiver.wake = receiver.closed = _nobody
         receivers = self._receivers.get(subscription.spec.id, [])
         if receiver not in receivers:
             return

@@ -90,7 +90,9 @@ def test_the_image_is_small_unprivileged_and_watched():
 
 
 def test_every_file_the_image_copies_is_sent_to_the_builder():
-    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    copied = re.findall(
+        r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    )
     sent = (ROOT / ".dockerignore").read_text().splitlines()
 
     for name in [each for line in copied for each in line.split()]:
