@@ -10,6 +10,7 @@ files as they were after each confirmed commit follows every state that a cut ma
 """
 
 import random
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,18 +108,35 @@ def copied(base: bytes, now: bytes, rng: random.Random) -> bytes:
     return torn(base, now.ljust(len(base), b"\0"), rng) if rng.random() < 0.8 else base
 
 
+def checkpointed(base: bytes, state: State) -> bytes:
+    """The database with all that the write-ahead log has of this generation.
+
+    Made here, not read: whoever reads the file while the checkpoint works may find pages in it that
+    this log does not have yet.
+    """
+    database, pages = bytearray(base), 0
+    for at in range(HEADER, HEADER + state.count_frames() * FRAME, FRAME):
+        number, size = struct.unpack(">II", state.wal[at : at + 8])
+        pages = size or pages  # Only a commit's last frame tells the size.
+        end = number * PAGE
+        database.extend(bytes(max(0, end - len(database))))
+        database[end - PAGE : end] = state.wal[at + 24 : at + FRAME]
+    return bytes(database[: pages * PAGE]) if pages else base
+
+
 def cut(states: list[State], index: int, rng: random.Random) -> tuple[bytes, bytes]:
     """What may be on the disk when the power goes after a commit, before the next is confirmed."""
     state, following = states[index], states[index + 1]
     base = next(each for each in states if each.generation == state.generation).database
+    whole = checkpointed(base, state)
     if following.generation == state.generation:
-        return copied(base, following.database, rng), torn(state.wal, following.wal, rng)
+        return copied(base, whole, rng), torn(state.wal, following.wal, rng)
     if rng.random() < 0.5:
         # The checkpoint had not come to its end.
-        return copied(base, following.database, rng), state.wal
+        return copied(base, whole, rng), state.wal
     # The new header is flushed before anything that follows it is written.
     mixed = torn(state.wal, following.wal, rng)
-    return following.database, following.wal[:HEADER] + mixed[HEADER:]
+    return whole, following.wal[:HEADER] + mixed[HEADER:]
 
 
 async def check(path: Path, state: State) -> int:
