@@ -24,7 +24,7 @@ def environment(service, **more):
 
 
 def command_of(name):
-    return ["bash"] if Path(name).suffix == ".sh" else [sys.executable]
+    return {".sh": ["bash"], ".mjs": ["node"]}.get(Path(name).suffix, [sys.executable])
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
-from tests.examples.running import finished, reading, started, subscriptions
-from tests.support.process import eventually
+from tests.examples.running import EXAMPLES, finished, reading, started, subscriptions
+from tests.support.process import ROOT, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +29,27 @@ def test_servicebus_reads_what_matches_and_cleans_up(service, name):
 
     assert [json.loads(line)["value"] for line in said.splitlines()] == VALUES
     assert subscriptions(service) == []
+
+
+@pytest.fixture
+def node_example(tmp_path):
+    """An example beside the packages that its reader would have installed."""
+    packages = ROOT / "tests" / "interop" / "node" / "node_modules"
+    if shutil.which("node") is None or not packages.is_dir():
+        pytest.skip("node or its packages are not there: make node")
+    (tmp_path / "node_modules").symlink_to(packages)
+    return lambda name: shutil.copy(EXAMPLES / name, tmp_path)
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("name", ["node_rhea.mjs", "node_servicebus.mjs"])
+def test_node_reads_what_matches_and_cleans_up(service, node_example, name):
+    with started(service, node_example(name), "value > 90", len(VALUES)) as example:
+        publish_to_reader(service)
+        said = finished(example)
+
+    assert [json.loads(line)["value"] for line in said.splitlines()] == VALUES
+    eventually(lambda: not subscriptions(service))
 
 
 def test_curl_shows_what_matches_and_cleans_up(service):
