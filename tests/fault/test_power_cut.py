@@ -32,7 +32,7 @@ HEADER = 32
 FRAME = 24 + PAGE
 COMMITS = 60
 #: Small, so that checkpoints and new generations come often.
-WAL_BYTES = 60_000
+WAL_BYTES = 12_000
 CUTS_A_COMMIT = 2
 
 
@@ -93,14 +93,16 @@ async def record(path: Path, rng: random.Random) -> list[State]:
 
 
 def torn(before: bytes, after: bytes, rng: random.Random) -> bytes:
-    """Some sectors of what was written, and perhaps not its whole length."""
-    length = rng.choice([len(after), len(before), rng.randrange(len(before), len(after) + 1)])
+    """Some sectors of what was written, and any length between; a new generation may cut the log."""
+    shorter, longer = sorted((len(before), len(after)))
+    length = rng.choice([shorter, longer, rng.randrange(shorter, longer + 1)])
     mixed = bytearray(before[:length].ljust(length, b"\0"))
     share = rng.choice([0.0, 0.5, 0.9, 1.0])
-    for at in range(0, length, SECTOR):
+    for at in range(0, min(length, len(after)), SECTOR):
         if rng.random() < share:
-            mixed[at : at + SECTOR] = after[at : min(at + SECTOR, length)]
-    return bytes(mixed[:length])
+            sector = after[at : min(at + SECTOR, length)]
+            mixed[at : at + len(sector)] = sector
+    return bytes(mixed)
 
 
 def copied(base: bytes, now: bytes, rng: random.Random) -> bytes:
