@@ -96,17 +96,20 @@ def test_a_restart_keeps_everything(data_dir, end):
         assert {entry["subscriptionId"] for entry in before} == {feed.id, untouched.id, other.id}
         feed, untouched = elsewhere(feed, server), elsewhere(untouched, server)
         messages = receive_all(feed)
-        assert [quality_of(message) for message in messages] == [3, 5, 6, 7, 8, 9]
-        assert [message.delivery_count for message in messages] == [1, 0, 0, 0, 0, 0]
+        # On a busy machine the scheduled message is due by now.
+        due_by_now = messages[6:]
+        assert [quality_of(message) for message in messages[:6]] == [3, 5, 6, 7, 8, 9]
+        assert [message.delivery_count for message in messages[:6]] == [1, 0, 0, 0, 0, 0]
+        assert [quality_of(message) for message in due_by_now] in ([], [77])
         dead = type(feed)(feed.id, f"{feed.url}/$DeadLetterQueue", feed.token)
         [letter] = receive_all(dead)
         assert quality_of(letter) == 4
         assert letter.properties["DeadLetterReason"] == "too odd"
 
-        eventually(lambda: server.shown(untouched)["backlog"] == 5, seconds=10)
+        eventually(lambda: server.shown(untouched)["backlog"] == 5, seconds=60)
         assert [quality_of(message) for message in receive_all(untouched)] == [6, 7, 8, 9, 77]
         send_one(elsewhere(publisher, server))
-        assert server.shown(feed)["backlog"] == 2
+        assert server.shown(feed)["backlog"] == 2 - len(due_by_now)
 
 
 def send_one(publisher):

@@ -17,12 +17,12 @@ SECONDS = 8
 
 @pytest.mark.slow
 @pytest.mark.interop
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_mixed_load_with_faults_breaks_no_promise():
     command = [sys.executable, "-m", "tests.soak", "--seconds", str(SECONDS), "--seed", str(SEED)]
 
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, timeout=110, env=os.environ, check=False
+        command, capture_output=True, text=True, cwd=ROOT, timeout=280, env=os.environ, check=False
     )
 
     assert done.returncode == 0, done.stdout[-4_000:] + done.stderr[-4_000:]

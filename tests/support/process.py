@@ -31,7 +31,7 @@ READY_SECONDS = 30.0
 ResultT = TypeVar("ResultT")
 
 
-def eventually(look: Callable[[], ResultT], *, seconds: float = 10.0, what: str = "") -> ResultT:
+def eventually(look: Callable[[], ResultT], *, seconds: float = 30.0, what: str = "") -> ResultT:
     """Look again and again until the result is true; that result."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
