@@ -89,6 +89,13 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._add_messages()
+        self._add_subscriptions()
+        self._add_edges()
+        self._add_webhooks()
+
+    def _add_messages(self) -> None:
+        """Of messages, from the log to their settlement."""
         self.messages_published = self._counter(
             "hotpath_messages_published",
             "Messages made durable, by topic and way in",
@@ -122,6 +129,13 @@ class Metrics:
             buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5),
             registry=self.registry,
         )
+        self.tail_bytes = self._gauge("hotpath_tail_bytes", "Payload bytes kept in memory")
+        self.log_damage = self._counter(
+            "hotpath_log_damage", "Log entries that failed their checksum"
+        )
+
+    def _add_subscriptions(self) -> None:
+        """Of subscriptions and who reads them."""
         self.subscriptions_created = self._counter(
             "hotpath_subscriptions_created", "Subscriptions created, by topic", "topic"
         )
@@ -129,9 +143,10 @@ class Metrics:
             "hotpath_subscriptions_ended", "Subscriptions ended, by cause", "cause"
         )
         self.subscriptions = self._gauge("hotpath_subscriptions", "Subscriptions that exist")
-        self.points = self._gauge("hotpath_points", "Points whose state is in memory")
-        self.streams = self._gauge("hotpath_streams", "Webhook streams, by status", "status")
         self.receivers = self._gauge("hotpath_receivers", "Receivers attached to feeds")
+
+    def _add_edges(self) -> None:
+        """Of connections and calls."""
         self.connections = self._gauge("hotpath_amqp_connections", "AMQP connections", "listener")
         self.refused_connections = self._counter(
             "hotpath_amqp_connections_refused", "AMQP connections refused, by cause", "cause"
@@ -140,6 +155,21 @@ class Metrics:
         self.refused_http_connections = self._counter(
             "hotpath_http_connections_refused", "HTTP connections refused, by cause", "cause"
         )
+        self.requests = self._counter(
+            "hotpath_http_requests", "Control calls, by route and status", "route", "status"
+        )
+        self.request_seconds = Histogram(
+            "hotpath_http_request_seconds",
+            "Time to answer a control call",
+            ("route",),
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+            registry=self.registry,
+        )
+
+    def _add_webhooks(self) -> None:
+        """Of points, streams and their endpoints."""
+        self.points = self._gauge("hotpath_points", "Points whose state is in memory")
+        self.streams = self._gauge("hotpath_streams", "Webhook streams, by status", "status")
         self.webhook_events = self._counter(
             "hotpath_webhook_events", "Events of webhook streams that are done with", "result"
         )
@@ -154,20 +184,6 @@ class Metrics:
         )
         self.webhook_in_flight = self._gauge(
             "hotpath_webhook_in_flight", "Webhook requests under way"
-        )
-        self.tail_bytes = self._gauge("hotpath_tail_bytes", "Payload bytes kept in memory")
-        self.log_damage = self._counter(
-            "hotpath_log_damage", "Log entries that failed their checksum"
-        )
-        self.requests = self._counter(
-            "hotpath_http_requests", "Control calls, by route and status", "route", "status"
-        )
-        self.request_seconds = Histogram(
-            "hotpath_http_request_seconds",
-            "Time to answer a control call",
-            ("route",),
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
-            registry=self.registry,
         )
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
