@@ -15,7 +15,7 @@ from bench.index.measure import Cost, measure
 from bench.index.plot import draw
 from bench.index.workloads import MAKERS, Workload, workloads
 from bench.report import Row, render
-from hotpath.app import tune_interpreter
+from hotpath.interpreter import tune_interpreter
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 

@@ -33,6 +33,8 @@ _FIELDS: Final = frozenset({"sr", "sig", "se", "skn"})
 _KEY_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 #: Twelve digits reach the year 33658.
 _SECONDS: Final = re.compile(r"[0-9]{1,12}")
+#: All of ASCII that is not unreserved (RFC 3986 §2.3), as `quote` writes it.
+_ESCAPED: Final = {code: quote(chr(code), safe="") for code in range(128)}
 _VISIBLE: Final = re.compile(r"[!-~]+")
 
 #: Signs in the place of a key that does not exist.
@@ -124,9 +126,15 @@ class SasClaims:
 
 def issue(key: SigningKey, resource_uri: str, *, expires_s: int) -> str:
     """Sign a token for a resource and everything below it, valid until `expires_s`."""
-    resource = quote(resource_uri, safe="")
-    signature = quote(_sign(key.secret, resource, str(expires_s)), safe="")
-    return f"{SCHEME}sr={resource}&sig={signature}&se={expires_s}&skn={quote(key.name, safe='')}"
+    resource = _escape(resource_uri)
+    signature = _escape(_sign(key.secret, resource, str(expires_s)))
+    # The name of a key has no character that would have to be escaped.
+    return f"{SCHEME}sr={resource}&sig={signature}&se={expires_s}&skn={key.name}"
+
+
+def _escape(text: str) -> str:
+    """Percent-encoded text (RFC 3986 §2.1)."""
+    return text.translate(_ESCAPED) if text.isascii() else quote(text, safe="")
 
 
 def is_sas(text: str) -> bool:

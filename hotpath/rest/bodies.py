@@ -81,6 +81,8 @@ async def read_body(request: web.Request, *, bytes_max: int) -> bytes:
     declared = request.content_length
     if declared is not None and declared > bytes_max:
         raise _too_large(bytes_max)
+    if declared is not None and request.content.is_eof() and request.content.exception() is None:
+        return request.content.read_nowait()  # it came with the head: nothing to wait for
     body = bytearray()
     try:
         # Beside the time for each part: one byte now and then is no progress.

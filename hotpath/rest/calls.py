@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
+from typing import Final
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -13,6 +14,8 @@ from hotpath.auth.rights import Permission, Principal
 from hotpath.model.errors import NotFound
 from hotpath.model.names import TenantId, Topic
 from hotpath.rest.services import Services
+
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 #: Stands for the caller of a public route.
 NOBODY = Principal(TenantId(""), "", frozenset())
@@ -83,13 +86,11 @@ class Route:
 
 def answer(model: BaseModel, status: int = 200, **headers: str) -> web.Response:
     """A response model as JSON; never to be cached, for many hold a token."""
-    body = json.dumps(model.model_dump(), separators=(",", ":")).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return web.Response(
         status=status,
-        body=body,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store", **named},
+        body=_encode(model.model_dump()).encode(),
+        headers={"Content-Type": "application/json", "Cache-Control": "no-store", **named},
     )
 
 

@@ -29,7 +29,7 @@ async def open_publisher(call: Call) -> web.Response:
         minutes = PublisherRequest.model_validate(body).sasTokenTTL
     except ValidationError as error:
         raise Invalid(violations_of(error, PublisherRequest)) from None
-    spec = await services.admin.open_publisher(
+    spec = await services.publishers.open(
         call.principal,
         topic,
         ttl_minutes=PUBLISHER_TTL_MINUTES if minutes is None else minutes,

@@ -13,6 +13,7 @@ from hotpath.service.keys import KeyRotation
 from hotpath.service.look import Looking
 from hotpath.service.peek import Peeking
 from hotpath.service.publish import Publishing
+from hotpath.service.publishers import Publishers
 from hotpath.service.revoke import Revoking
 from hotpath.service.why import Whys
 from hotpath.telemetry import Metrics
@@ -28,6 +29,7 @@ class Services:
     settings: Settings
     admin: Administration
     publishing: Publishing
+    publishers: Publishers
     ring: KeyRing
     keys: KeyRotation
     revoking: Revoking

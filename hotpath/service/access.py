@@ -26,6 +26,7 @@ from hotpath.model.names import (
 )
 from hotpath.ports import Clock
 from hotpath.service.admin import Administration
+from hotpath.service.publishers import Publishers
 
 BOTH: Final = frozenset({Action.LISTEN, Action.SEND})
 LISTEN: Final = frozenset({Action.LISTEN})
@@ -39,9 +40,16 @@ class Access:
     """Reads credentials and resolves addresses."""
 
     def __init__(
-        self, *, admin: Administration, ring: KeyRing, verifier: TokenVerifier, clock: Clock
+        self,
+        *,
+        admin: Administration,
+        publishers: Publishers,
+        ring: KeyRing,
+        verifier: TokenVerifier,
+        clock: Clock,
     ) -> None:
         self._admin = admin
+        self._publishers = publishers
         self._ring = ring
         self._verifier = verifier
         self._clock = clock
@@ -85,7 +93,7 @@ class Access:
         if self._ring.get(origin.key.name) != origin.key:
             return True
         if origin.publisher is not None:
-            return self._admin.publisher(origin.publisher) is None
+            return self._publishers.get(origin.publisher) is None
         if origin.feed is None:
             return False
         subscription = self._admin.find(origin.feed.topic, origin.feed.subscription)
@@ -105,7 +113,7 @@ class Access:
         return _of_key(claims.key, segments, claims.until_ms)
 
     def _of_publisher(self, claims: SasClaims) -> Grant:
-        publisher = self._admin.publisher(claims.segments[2])
+        publisher = self._publishers.get(claims.segments[2])
         if publisher is None or publisher.topic.value.lower() != claims.segments[0]:
             raise Unauthorized("the publisher of this token does not exist any more")
         segments = (publisher.topic.value.lower(),)

@@ -1,4 +1,4 @@
-"""Creating, showing and ending subscriptions and publishers.
+"""Creating, showing and ending subscriptions.
 
 What a caller may do has been checked at the edge (scopes, rate); what a caller may *see* is
 checked here: `Principal.sees`. A subscription that the caller may not see does not exist.
@@ -8,16 +8,16 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
-from uuid import uuid4
 
 import qel
 from hotpath.auth.rights import Principal
 from hotpath.config import Settings
 from hotpath.core.locks import LockTable
 from hotpath.core.subscription import Subscription
+from hotpath.model.chance import random_uuid
 from hotpath.model.errors import Invalid, LimitReached, NotFound, Unavailable, Violation
-from hotpath.model.names import SUBSCRIBABLE, PublisherId, SubscriptionId, TenantId, Topic, TopicKey
-from hotpath.model.subscription import PublisherSpec, SubscriptionSpec
+from hotpath.model.names import SUBSCRIBABLE, SubscriptionId, TenantId, Topic, TopicKey
+from hotpath.model.subscription import SubscriptionSpec
 from hotpath.ports import Clock, LogFailure, MessageLog, RecordStore, Recovered
 from hotpath.service import records
 from hotpath.service.clock import sleep_until
@@ -62,7 +62,7 @@ class SubscriptionFigures:
 
 
 class Administration:
-    """All definitions of the service, and their live state."""
+    """All definitions of subscriptions, and their live state."""
 
     def __init__(
         self,
@@ -90,10 +90,8 @@ class Administration:
         self._lock_table = lock_table
         self._clock = clock
         self._metrics = metrics
-        self._publishers: dict[PublisherId, PublisherSpec] = {}
         # In order of creation, for pages.
         self._by_tenant: dict[TenantId, list[tuple[int, SubscriptionId]]] = {}
-        self._publisher_counts: dict[TenantId, int] = {}
         self.on_created: Callable[[Subscription], None] = lambda _: None
 
     # Opening
@@ -103,8 +101,6 @@ class Administration:
 
         `others` are ids whose progress is somebody else's: streams.
         """
-        for record in await self._store.load(records.PUBLISHERS):
-            self._resume_publisher(record)
         known: set[str] = set(others)
         for record in await self._store.load(records.SUBSCRIPTIONS):
             known.add(str(record.get("id")))
@@ -112,15 +108,6 @@ class Administration:
         for identity in recovered.progress.keys() | recovered.dead.keys():
             if identity not in known:
                 self._committer.forget(identity)
-
-    def _resume_publisher(self, record: records.Record) -> None:
-        try:
-            publisher = records.read_publisher(record)
-        except (KeyError, TypeError, ValueError):
-            _log.exception("publisher unreadable", extra={"publisher": record.get("id")})
-            return
-        self._publishers[publisher.id] = publisher
-        self._count_publisher(publisher.tenant, 1)
 
     async def _resume_subscription(self, record: records.Record, recovered: Recovered) -> None:
         """Bring one back; one that cannot be read is not served, and its progress is kept."""
@@ -159,7 +146,7 @@ class Administration:
         if len(self._by_tenant.get(principal.tenant, ())) >= limit:
             raise LimitReached("this tenant has as many subscriptions as are allowed")
         spec = SubscriptionSpec(
-            id=SubscriptionId(str(uuid4())),
+            id=SubscriptionId(random_uuid()),
             tenant=principal.tenant,
             topic=wanted.topic,
             filter=wanted.filter_text,
@@ -356,74 +343,6 @@ class Administration:
         if not own:
             del self._by_tenant[spec.tenant]
         self._metrics.subscriptions.dec()
-
-    # Publishers
-
-    async def open_publisher(
-        self, principal: Principal, topic: Topic, *, ttl_minutes: float
-    ) -> PublisherSpec:
-        """Create a right to publish over AMQP until its token ends.
-
-        Raises LimitReached or Unavailable.
-        """
-        await self._drop_ended_publishers()
-        if (
-            self._publisher_counts.get(principal.tenant, 0)
-            >= self._settings.publishers_per_tenant_max
-        ):
-            raise LimitReached("this tenant has as many publishers as are allowed")
-        now_ms = self._clock.now_ms()
-        spec = PublisherSpec(
-            id=PublisherId(str(uuid4())),
-            tenant=principal.tenant,
-            topic=topic,
-            created_ms=now_ms,
-            expires_ms=now_ms + self._settings.minutes_ms(ttl_minutes),
-            creator=principal.subject,
-        )
-        try:
-            await self._store.put(records.PUBLISHERS, spec.id, records.publisher_record(spec))
-        except LogFailure as failure:
-            raise Unavailable("the store cannot be written now; try again later") from failure
-        self._publishers[spec.id] = spec
-        self._count_publisher(spec.tenant, 1)
-        return spec
-
-    def publisher(self, identity: str) -> PublisherSpec | None:
-        """A publisher that has not been revoked, or None."""
-        return self._publishers.get(PublisherId(identity))
-
-    async def _drop_ended_publishers(self) -> None:
-        """Forget publishers whose tokens have ended some while ago."""
-        horizon_ms = self._clock.now_ms() - 60_000
-        ended: list[PublisherId] = []
-        for spec in self._publishers.values():
-            if spec.expires_ms < horizon_ms:
-                ended.append(spec.id)
-            if len(ended) >= 100:
-                break
-        if not ended:
-            return
-        try:
-            await self._store.delete(records.PUBLISHERS, ended)
-        except LogFailure as failure:
-            _log.warning("old publishers not dropped", extra={"reason": failure.detail})
-            return
-        for identity in ended:
-            self.forget_publisher(identity)
-
-    def forget_publisher(self, identity: PublisherId) -> None:
-        """A publisher's record is gone, and with it the publisher."""
-        gone = self._publishers.pop(identity, None)
-        if gone is not None:
-            self._count_publisher(gone.tenant, -1)
-
-    def _count_publisher(self, tenant: TenantId, change: int) -> None:
-        count = self._publisher_counts.get(tenant, 0) + change
-        if count:
-            self._publisher_counts[tenant] = count
-        else:
-            self._publisher_counts.pop(tenant, None)
 
 
 def compile_condition(condition: str | None, topic: Topic) -> qel.Filter | None:

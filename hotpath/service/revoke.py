@@ -15,6 +15,7 @@ from hotpath.model.subscription import SubscriptionSpec
 from hotpath.ports import LogFailure, RecordStore
 from hotpath.service import records
 from hotpath.service.admin import Administration
+from hotpath.service.publishers import Publishers
 
 
 class Revoking:
@@ -24,9 +25,10 @@ class Revoking:
         on_revoked: Called after each revocation, in the event loop.
     """
 
-    def __init__(self, admin: Administration, store: RecordStore) -> None:
+    def __init__(self, admin: Administration, publishers: Publishers, store: RecordStore) -> None:
         self.on_revoked: Callable[[], None] = lambda: None
         self._admin = admin
+        self._publishers = publishers
         self._store = store
         # One at a time: each must count from the generation that the one before has made.
         self._turn = asyncio.Lock()
@@ -53,11 +55,11 @@ class Revoking:
 
     async def delete_publisher(self, principal: Principal, topic: Topic, identity: str) -> None:
         """End a publisher of the caller's tenant, with its token. Raises NotFound, Unavailable."""
-        publisher = self._admin.publisher(identity)
+        publisher = self._publishers.get(identity)
         if publisher is None or (publisher.tenant, publisher.topic) != (principal.tenant, topic):
             raise NotFound(f"there is no publisher {identity}")
         await self._delete(records.PUBLISHERS, publisher.id)
-        self._admin.forget_publisher(PublisherId(identity))
+        self._publishers.forget(PublisherId(identity))
         self.on_revoked()
 
     async def _put(self, spec: SubscriptionSpec) -> None:

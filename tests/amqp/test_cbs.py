@@ -185,7 +185,7 @@ def tampered_jwt(token: str) -> str:
 async def test_the_token_of_a_revoked_publisher_is_refused(broker, connect):
     publisher = await broker.open_publisher()
     token = broker.publisher_sas(publisher)
-    broker.core.admin._publishers.clear()
+    broker.core.publishers._publishers.clear()
     peer = await connect()
 
     reply = await peer.put_token(token)

@@ -224,7 +224,7 @@ async def test_a_publisher_of_somebody_else_is_not_found(broker, tenant, topic):
         await broker.core.revoking.delete_publisher(
             replace(ACME, tenant=TenantId(tenant)), topic, publisher.id
         )
-    assert broker.core.admin.publisher(publisher.id) is not None
+    assert broker.core.publishers.get(publisher.id) is not None
 
 
 # Keys

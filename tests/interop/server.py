@@ -84,7 +84,7 @@ class Server:
 
     async def publisher(self, seconds: int = 600) -> dict:
         """The token of a publisher."""
-        spec = await self._app.core.admin.open_publisher(OPERATOR, Topic.VARIABLES, ttl_minutes=60)
+        spec = await self._app.core.publishers.open(OPERATOR, Topic.VARIABLES, ttl_minutes=60)
         return await self.token(f"variables/Publishers/{spec.id}", seconds)
 
     async def state(self, id: str) -> dict:  # noqa: A002  # as clients name it

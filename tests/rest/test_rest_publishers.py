@@ -21,7 +21,7 @@ async def test_publisher_gets_a_token_for_its_topic(service, kind: str) -> None:
     assert claims.segments == (kind.lower(), "publishers", identity)
     assert unquote(body["sasToken"]).count(f"/{kind}/Publishers/{identity}") == 1
     assert claims.until_ms == service.clock.now_ms() + 60 * 60_000
-    assert service.core.admin.publisher(identity).tenant == "acme"
+    assert service.core.publishers.get(identity).tenant == "acme"
 
 
 @pytest.mark.parametrize("minutes", [5, 7.5, 43200])

@@ -50,7 +50,7 @@ async def test_a_service_goes_on_where_the_first_release_stopped(whole, tmp_path
         figures = core.admin.figures(subscription.spec)
         assert (figures.backlog, figures.delivered, figures.dead_lettered) == (2, 1, 1)
         assert subscription.spec.generation == 0
-        assert core.admin.publisher(PUBLISHER).tenant == "acme"
+        assert core.publishers.get(PUBLISHER).tenant == "acme"
         assert core.ring.current == SigningKey("hotpath", SECRET, None, NOW_MS - 4000)
         path = f"/subscriptions/events/{SUBSCRIPTION}"
         old = issue(

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import qel
 from hotpath.amqp.listener import AmqpEdge
-from hotpath.app import Core
+from hotpath.assembly import Core
 from hotpath.auth.jwt import TokenRules, TokenVerifier, make_verifier, mint
 from hotpath.auth.keys import DevelopmentKey, load_development_key
 from hotpath.auth.rights import Principal
 from hotpath.auth.sas import SigningKey, issue
 from hotpath.config import Endpoint, Settings
 from hotpath.core.subscription import Subscription
+from hotpath.edges import amqp_edge
 from hotpath.model.names import PublisherId, TenantId, Topic, TopicKey, publisher_path
 from hotpath.model.subscription import PublisherSpec
 from hotpath.ports import Clock
@@ -92,7 +93,7 @@ class Broker:
     ) -> PublisherSpec:
         """Create a right to publish."""
         principal = Principal(TenantId(tenant), "tester", frozenset(SCOPES))
-        return await self.core.admin.open_publisher(principal, topic, ttl_minutes=60)
+        return await self.core.publishers.open(principal, topic, ttl_minutes=60)
 
     def sas(self, path: str, *, seconds: float = 3600, key: SigningKey | None = None) -> str:
         """A token of the service's own key for a resource path."""
@@ -143,22 +144,8 @@ async def running_broker(
     core = Core(settings, log=log, store=MemoryStore(), clock=clock)
     await core.open()
     verifier = make_verifier(settings, now_ms=clock.now_ms, ticks_ms=clock.ticks_ms)
-    access = Access(admin=core.admin, ring=core.ring, verifier=verifier, clock=clock)
-    edge = AmqpEdge(
-        access=access,
-        publishing=core.publishing,
-        delivering=core.delivering,
-        settling=core.settling,
-        committer=core.committer,
-        scheduling=core.scheduling,
-        peeking=core.peeking,
-        deferrals=core.deferrals,
-        points=core.points,
-        settings=settings,
-        clock=clock,
-        metrics=core.metrics,
-    )
-    core.keys.on_retired = core.revoking.on_revoked = edge.recheck
+    access = core.access(verifier)
+    edge = amqp_edge(core, access)
     broker = Broker(
         settings=settings,
         clock=clock,

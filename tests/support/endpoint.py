@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from hotpath.app import Core
+from hotpath.assembly import Core
 from hotpath.auth.rights import Principal
 from hotpath.config import Settings
 from hotpath.model.names import TenantId

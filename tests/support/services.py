@@ -8,13 +8,13 @@ from pathlib import Path
 
 import aiohttp
 
-from hotpath.app import Core
+from hotpath.assembly import Core
 from hotpath.auth.jwt import TokenRules, TokenVerifier, make_verifier, mint
 from hotpath.auth.keys import DevelopmentKey, load_development_key
 from hotpath.config import Endpoint, Settings
+from hotpath.edges import rest_services
 from hotpath.rest.calls import Route
 from hotpath.rest.server import RestEdge
-from hotpath.rest.services import Services
 from hotpath.storage.memory import MemoryLog, MemoryStore
 from tests.support.clock import ManualClock
 
@@ -99,19 +99,9 @@ async def running_service(
     unready: list[str] = []
     verifier = make_verifier(settings, now_ms=clock.now_ms, ticks_ms=clock.ticks_ms)
     edge = RestEdge(
-        Services(
-            settings=settings,
-            admin=core.admin,
-            publishing=core.publishing,
-            ring=core.ring,
-            keys=core.keys,
-            revoking=core.revoking,
-            looking=core.looking,
-            peeking=core.peeking,
-            whys=core.whys,
-            verifier=verifier,
-            clock=clock,
-            metrics=core.metrics,
+        rest_services(
+            core,
+            verifier,
             connection_url=lambda path: f"amqp://feeds.example.com:5672/{path}",
             readiness=lambda: unready,
         ),

@@ -3,7 +3,7 @@
 import pytest
 
 import qel
-from hotpath.app import Core
+from hotpath.assembly import Core
 from hotpath.auth.rights import Principal
 from hotpath.config import Settings
 from hotpath.core.subscription import Subscription

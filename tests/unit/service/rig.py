@@ -1,6 +1,6 @@
 """The service between the edges and a memory log, and a reader that does what an edge does."""
 
-from hotpath.app import Core
+from hotpath.assembly import Core
 from hotpath.auth.rights import Principal
 from hotpath.config import Settings
 from hotpath.core.feed import Taken

@@ -243,48 +243,46 @@ async def test_after_a_crash_nothing_is_reaped_before_its_last_match_is_known(ri
 
 
 async def test_a_publisher_survives_a_crash_until_some_while_after_its_end(rig):
-    spec = await rig.core.admin.open_publisher(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
+    spec = await rig.core.publishers.open(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
     await rig.crash()
-    assert rig.core.admin.publisher(spec.id) == spec
+    assert rig.core.publishers.get(spec.id) == spec
     await rig.clock.advance(6 * MINUTE_MS + 1)
-    await rig.core.admin.open_publisher(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
-    assert rig.core.admin.publisher(spec.id) is None
+    await rig.core.publishers.open(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
+    assert rig.core.publishers.get(spec.id) is None
     await rig.crash()
-    assert rig.core.admin.publisher(spec.id) is None
+    assert rig.core.publishers.get(spec.id) is None
 
 
 async def test_a_tenant_has_only_so_many_publishers(start):
     rig = await start(publishers_per_tenant_max=1)
-    admin = rig.core.admin
-    await admin.open_publisher(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
+    await rig.core.publishers.open(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
     with pytest.raises(LimitReached):
-        await admin.open_publisher(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
-    await admin.open_publisher(OTHER, Topic.EVENTS, ttl_minutes=5)
+        await rig.core.publishers.open(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
+    await rig.core.publishers.open(OTHER, Topic.EVENTS, ttl_minutes=5)
     await rig.clock.advance(6 * MINUTE_MS + 1)
-    await admin.open_publisher(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
+    await rig.core.publishers.open(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
 
 
 async def test_a_publisher_that_cannot_be_stored_does_not_exist(start):
     rig = await start(publishers_per_tenant_max=1)
     rig.store.fail_next(FAILURE)
     with pytest.raises(Unavailable):
-        await rig.core.admin.open_publisher(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
-    await rig.core.admin.open_publisher(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
+        await rig.core.publishers.open(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
+    await rig.core.publishers.open(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
 
 
 async def test_old_publishers_that_cannot_be_dropped_stand_in_nobodys_way(rig):
-    admin = rig.core.admin
-    old = await admin.open_publisher(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
+    old = await rig.core.publishers.open(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
     await rig.clock.advance(7 * MINUTE_MS)
     rig.store.fail_next(FAILURE)
-    await admin.open_publisher(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
-    assert admin.publisher(old.id) == old
+    await rig.core.publishers.open(PRINCIPAL, Topic.EVENTS, ttl_minutes=5)
+    assert rig.core.publishers.get(old.id) == old
 
 
 async def test_a_publisher_record_that_cannot_be_read_is_passed_over(rig):
     await rig.store.put(records.PUBLISHERS, "p", {"id": "p", "topic": "nonsense"})
     await rig.crash()
-    assert rig.core.admin.publisher("p") is None
+    assert rig.core.publishers.get("p") is None
 
 
 # Creation and commits under way

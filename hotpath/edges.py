@@ -1,0 +1,73 @@
+"""The edges, given what they need of the service; they are not listening yet."""
+
+from collections.abc import Callable
+
+from hotpath.amqp.listener import AmqpEdge
+from hotpath.assembly import Core
+from hotpath.auth.jwt import TokenVerifier
+from hotpath.rest.services import Services
+from hotpath.service.access import Access
+from hotpath.webhooks.edge import WebhookEdge
+
+
+def amqp_edge(core: Core, access: Access) -> AmqpEdge:
+    """The AMQP edge; it hears of keys and tokens that are taken back."""
+    edge = AmqpEdge(
+        access=access,
+        publishing=core.publishing,
+        delivering=core.delivering,
+        settling=core.settling,
+        committer=core.committer,
+        scheduling=core.scheduling,
+        peeking=core.peeking,
+        deferrals=core.deferrals,
+        points=core.points,
+        settings=core.settings,
+        clock=core.clock,
+        metrics=core.metrics,
+    )
+    core.keys.on_retired = core.revoking.on_revoked = edge.recheck
+    return edge
+
+
+def rest_services(
+    core: Core,
+    verifier: TokenVerifier,
+    *,
+    connection_url: Callable[[str], str],
+    readiness: Callable[[], list[str]],
+) -> Services:
+    """What stands behind the routes."""
+    return Services(
+        settings=core.settings,
+        admin=core.admin,
+        publishing=core.publishing,
+        publishers=core.publishers,
+        ring=core.ring,
+        keys=core.keys,
+        revoking=core.revoking,
+        looking=core.looking,
+        peeking=core.peeking,
+        whys=core.whys,
+        verifier=verifier,
+        clock=core.clock,
+        metrics=core.metrics,
+        connection_url=connection_url,
+        readiness=readiness,
+        tracing=core.tracing,
+    )
+
+
+def webhook_edge(core: Core) -> WebhookEdge:
+    """The edge that delivers to streams. Raises OSError, ssl.SSLError."""
+    return WebhookEdge(
+        streams=core.streams,
+        delivering=core.delivering,
+        settling=core.settling,
+        committer=core.committer,
+        log=core.log,
+        topics=core.topics,
+        settings=core.settings,
+        clock=core.clock,
+        metrics=core.metrics,
+    )
