@@ -7,7 +7,7 @@ first lock token; so a replayed client gets as far as the real one did.
 
 from functools import cache
 
-from hotpath.app import Core
+from hotpath.assembly import Core
 from hotpath.auth.sas import SigningKey, issue
 from hotpath.core.locks import LockTable
 from hotpath.model.names import TenantId

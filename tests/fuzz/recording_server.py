@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from hotpath.amqp.connection import Connection
-from hotpath.app import Core
+from hotpath.assembly import Core
 from hotpath.model.names import Topic
 from tests.fuzz import identities
 from tests.interop import server

@@ -1,0 +1,1 @@
+"""Several nodes as one service: who owns what, and what nodes ask each other."""
