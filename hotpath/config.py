@@ -9,7 +9,7 @@ import os
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -302,6 +302,9 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Log detail")
     log_json: bool = Field(False, description="Logs as JSON lines")
+    event_loop: Literal["asyncio", "uvloop"] = Field(
+        "asyncio", description="Event loop; uvloop must be installed (hotpath[uvloop])"
+    )
 
     @field_validator("http", "https", "amqp", "amqps", "metrics", mode="before")
     @classmethod

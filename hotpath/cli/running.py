@@ -13,6 +13,8 @@ from hotpath.client.errors import ClientError, Refused, Unreachable
 #: One wish may come as two signals, from the terminal and from whoever started us.
 REPEAT_SECONDS: Final = 1.0
 
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
 _ResultT = TypeVar("_ResultT")
 
 
@@ -22,10 +24,13 @@ class Failure(click.ClickException):
     exit_code = 1
 
 
-def run(job: Coroutine[object, object, _ResultT]) -> _ResultT:
+def run(
+    job: Coroutine[object, object, _ResultT], *, loop_factory: LoopFactory | None = None
+) -> _ResultT:
     """Run a command's coroutine. Raises Failure for what a service or the machine refuses."""
     try:
-        return asyncio.run(job)
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(job)
     except ClientError as error:
         raise Failure(explain(error)) from error
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """`hotpath serve`: runs the service until SIGTERM or SIGINT."""
 
 import asyncio
+import importlib
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -15,7 +17,7 @@ from hotpath.app import App
 from hotpath.cli.configfile import config_option
 from hotpath.cli.options import ADDRESS_FILE
 from hotpath.cli.preflight import check
-from hotpath.cli.running import Failure, run, until_signalled
+from hotpath.cli.running import Failure, LoopFactory, run, until_signalled
 from hotpath.cli.settings_options import given_flags, read_settings, settings_options
 from hotpath.config import Settings
 from hotpath.ports import LogFailure
@@ -36,10 +38,23 @@ def command(ctx: click.Context, /, **values: object) -> None:
     os.umask(0o077)
     check(settings)
     set_up_logging(settings.log_level, as_json=settings.log_json)
-    run(_serve(settings))
+    run(_serve(settings), loop_factory=loop_factory(settings.event_loop))
 
 
 command.params += settings_options()
+
+
+def loop_factory(name: str) -> LoopFactory | None:
+    """What makes the event loop; None for asyncio's own. Raises Failure when it is not there."""
+    if name == "asyncio":
+        return None
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise Failure(
+            f"--event-loop {name} needs a package that is not there: pip install 'hotpath[{name}]'"
+        ) from error
+    return cast("LoopFactory", module.new_event_loop)
 
 
 async def _serve(settings: Settings) -> None:

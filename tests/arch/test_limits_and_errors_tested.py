@@ -17,7 +17,7 @@ NO_LIMITS = {
     *("data_dir", "http", "https", "amqp", "amqps", "metrics", "public_host", "console"),
     *("tls_cert", "tls_key", "tls_client_ca", "tls_reload_seconds"),
     *("minute", "reap", "expired_to_dead_letter", "segment_bytes", "log_sync"),
-    *("log_level", "log_json", "trace_endpoint", "trace_ratio"),
+    *("log_level", "log_json", "trace_endpoint", "trace_ratio", "event_loop"),
 }
 ELSEWHERE = re.compile("jwt_|claim_|webhook_|.*stream.*points|points?_|.*streams?_per|max_stream_")
 

@@ -52,11 +52,12 @@ def certificates(tmp_path_factory):
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
-@pytest.fixture(scope="module")
-def secure(tmp_path_factory, certificates):
-    """A server with TLS and with plain listeners."""
+@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+def secure(request, tmp_path_factory, certificates):
+    """A server with TLS and with plain listeners, on either event loop."""
     with running_server(
         tmp_path_factory.mktemp("secure") / "data",
+        event_loop=request.param,
         https="127.0.0.1:0",
         amqps="localhost:0",
         tls_cert=certificates.server_cert,

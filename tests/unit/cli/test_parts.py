@@ -1,11 +1,15 @@
 """Small parts of commands: when the reaper looks again, what the demonstration counts."""
 
+import sys
+
 import pytest
 from rich.console import Console
 
 from hotpath.cli.demo_feeds import FEEDS, Board, Watched, canonical
 from hotpath.cli.demo_view import LiveView, final_table, progress_line, summary_lines
 from hotpath.cli.reaper import SLEEP_MAX, SLEEP_MIN, sleep_seconds
+from hotpath.cli.running import Failure
+from hotpath.cli.serve import loop_factory
 from hotpath.client.message import FeedMessage
 from hotpath.model.names import Topic
 from hotpath.simulate import Plant
@@ -114,3 +118,11 @@ def test_summary_says_whether_each_feed_agrees(board):
     assert ["DO NOT AGREE" in line for line in lines] == [False, False, True, False]
     assert final_table(board).row_count == 4
     assert "published 8000" in progress_line(board)
+
+
+def test_an_event_loop_that_is_not_installed_is_named_with_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+
+    with pytest.raises(Failure, match=r"--event-loop uvloop .* pip install 'hotpath\[uvloop\]'"):
+        loop_factory("uvloop")
+    assert loop_factory("asyncio") is None
