@@ -4,7 +4,6 @@ What a caller may do has been checked at the edge (scopes, rate); what a caller 
 checked here: `Principal.sees`. A subscription that the caller may not see does not exist.
 """
 
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
@@ -16,13 +15,14 @@ from hotpath.core.locks import LockTable
 from hotpath.core.subscription import Subscription
 from hotpath.model.chance import random_uuid
 from hotpath.model.errors import Invalid, LimitReached, NotFound, Unavailable, Violation
-from hotpath.model.names import SUBSCRIBABLE, SubscriptionId, TenantId, Topic, TopicKey
+from hotpath.model.names import SUBSCRIBABLE, SubscriptionId, Topic, TopicKey
 from hotpath.model.subscription import SubscriptionSpec
 from hotpath.ports import Clock, LogFailure, MessageLog, RecordStore, Recovered
 from hotpath.service import records
 from hotpath.service.clock import sleep_until
 from hotpath.service.commit import Committer
 from hotpath.service.deliver import Delivering
+from hotpath.service.directory import Directory
 from hotpath.service.liveness import Liveness
 from hotpath.service.settle import Settling
 from hotpath.service.topics import TopicLog, Topics
@@ -90,8 +90,7 @@ class Administration:
         self._lock_table = lock_table
         self._clock = clock
         self._metrics = metrics
-        # In order of creation, for pages.
-        self._by_tenant: dict[TenantId, list[tuple[int, SubscriptionId]]] = {}
+        self.directory = Directory()
         self.on_created: Callable[[Subscription], None] = lambda _: None
 
     # Opening
@@ -143,7 +142,7 @@ class Administration:
         key = TopicKey(principal.tenant, wanted.topic)
         topic, start_seq = await self._start(key, wanted.start_from_ms)
         limit = self._settings.subscriptions_per_tenant_max
-        if len(self._by_tenant.get(principal.tenant, ())) >= limit:
+        if self.directory.count(principal.tenant) >= limit:
             raise LimitReached("this tenant has as many subscriptions as are allowed")
         spec = SubscriptionSpec(
             id=SubscriptionId(random_uuid()),
@@ -232,16 +231,7 @@ class Administration:
 
         Raises Invalid when `after` is no mark of a page.
         """
-        own = self._by_tenant.get(principal.tenant, [])
-        start = 0 if after is None else bisect_right(own, _read_mark(after))
-        page: list[SubscriptionSpec] = []
-        for index in range(start, len(own)):
-            spec = self._topics.subscriptions[own[index][1]].spec
-            if spec.topic in topics and principal.sees(spec):
-                if len(page) == limit:
-                    return page, f"{page[-1].created_ms}.{page[-1].id}"
-                page.append(spec)
-        return page, None
+        return self.directory.page(principal, after=after, limit=limit, topics=topics)
 
     async def delete(self, principal: Principal, topic: Topic, identity: str) -> None:
         """End one of the caller's own subscriptions. Raises NotFound or Unavailable."""
@@ -328,20 +318,15 @@ class Administration:
         )
 
     def _register(self, subscription: Subscription, topic: TopicLog) -> None:
-        spec = subscription.spec
         self._topics.add(subscription, topic)
-        insort(self._by_tenant.setdefault(spec.tenant, []), (spec.created_ms, spec.id))
+        self.directory.put(subscription.spec)
         self._metrics.subscriptions.inc()
 
     def _unregister(self, subscription: Subscription) -> None:
         subscription.deleted = True
         self._topics.remove(subscription)
         self._settling.forget(subscription)
-        spec = subscription.spec
-        own = self._by_tenant[spec.tenant]
-        del own[bisect_left(own, (spec.created_ms, spec.id))]
-        if not own:
-            del self._by_tenant[spec.tenant]
+        self.directory.remove(subscription.spec.id)
         self._metrics.subscriptions.dec()
 
 
@@ -361,11 +346,3 @@ def compile_filter(spec: SubscriptionSpec) -> qel.Filter:
     own = qel.compile_filter(spec.filter, spec.topic.value)
     condition = compile_condition(spec.condition, spec.topic)
     return own if condition is None else qel.all_of([condition, own])
-
-
-def _read_mark(after: str) -> tuple[int, SubscriptionId]:
-    """Where a page begins. Raises Invalid."""
-    created, separator, identity = after.partition(".")
-    if not separator or not created.isdecimal() or len(created) > 18:
-        raise Invalid([Violation("cursor is not one that this service gave", pointer="/cursor")])
-    return int(created), SubscriptionId(identity)

@@ -50,6 +50,7 @@ class Revoking:
                 await self._delete(records.SUBSCRIPTIONS, spec.id)
                 raise NotFound(f"there is no subscription {identity}")
             subscription.spec = revoked
+            self._admin.directory.put(revoked)
         self.on_revoked()
         return revoked
 
