@@ -22,7 +22,7 @@ PYTEST := timeout --kill-after=15 $(TEST_SECONDS) $(BIN)/python -m pytest \
 	--randomly-seed=$(TEST_SEED)
 
 .PHONY: native-sanitize fuzz fuzz-guided abuse crash soak fuzz-index interop help install run demo test test-unit test-contract test-property test-interop test-fault \
-	cov fmt lint types arch check audit bench clean ci node
+	cov fmt lint types arch check audit bench clean ci node bench-peers bench-all bench-compare
 
 help: ## show this help
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2 }' \
@@ -172,6 +172,19 @@ ci: ## what the build server runs
 bench: $(VENV)/.service ## throughput through the real path (needs Proton's C library); see bench/README.md
 	@$(MAKE) -C bench/clients
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-peers: ## fetch the brokers that hotpath is measured against and no package here has
+	@bash bench/peers.sh
+
+bench-all: $(VENV)/.service ## all that docs/performance.md tells, peers included (ARGS="--minutes 60 --docs")
+	@$(MAKE) -C bench/clients
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'matplotlib>=3.9'
+	@ulimit -n $$(ulimit -Hn); $(BIN)/python -m bench all $(ARGS)
+
+bench-compare: $(VENV)/.service ## is HEAD slower than BASE, beyond noise? (BASE=v0.1.0 ARGS="--rounds 12")
+	@test -n "$(BASE)" || { echo "name a commit: make bench-compare BASE=HEAD~1" >&2; exit 2; }
+	@$(MAKE) -C bench/clients
+	@$(BIN)/python -m bench guard $(BASE) $(ARGS)
 
 docs: $(VENV)/.workshop ## the pages of docs/ as a site, in site/
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'mkdocs>=1.6,<2'

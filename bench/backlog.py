@@ -81,9 +81,9 @@ class Up:
 
 
 @contextmanager
-def broker(data_dir: Path, log: Path) -> Iterator[Up]:
+def broker(data_dir: Path, log: Path, *, log_level: str = "warning") -> Iterator[Up]:
     """A broker on a data directory. Raises RunError."""
-    command = [*hotpath_command(), "serve", "--data-dir", str(data_dir), "--log-level", "warning"]
+    command = [*hotpath_command(), "serve", "--data-dir", str(data_dir), "--log-level", log_level]
     command += ["--http", "127.0.0.1:0", "--amqp", "127.0.0.1:0"]
     begun = time.monotonic()
     with Child(command, log=log, environment=SETTINGS) as child:

@@ -5,6 +5,7 @@ ends the child, by its pid, first politely, then not.
 """
 
 import os
+import random
 import select
 import signal
 import socket
@@ -18,14 +19,39 @@ from typing import Self
 from bench.errors import RunError
 
 STOP_TIMEOUT_S = 20.0
+PORTS = range(20_000, 32_768)
 
 
 def free_port() -> int:
     """A TCP port on loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports on loopback that are free now, all different.
+
+    They are below those that the kernel gives to outgoing connections: beside thousands of these,
+    one of its own choice would often be taken again before the child listens.
+
+    Raises:
+        RunError: If none is found.
+    """
+    found: list[int] = []
+    for port in random.sample(PORTS, 200):
+        with socket.socket() as probe:
+            if len(found) < count and not _bind_fails(probe, port):
+                found.append(port)
+    if len(found) < count:
+        raise RunError("no free port was found on loopback")
+    return found
+
+
+def _bind_fails(probe: socket.socket, port: int) -> bool:
+    try:
+        probe.bind(("127.0.0.1", port))
+    except OSError:
+        return True
+    return False
 
 
 class Child:

@@ -1,4 +1,4 @@
-"""The command line: ``python -m bench throughput | latency | peer | abuse | idle | backlog | clients``."""
+"""The command line of ``python -m bench``; without arguments it lists what can be measured."""
 
 import argparse
 import signal
@@ -9,10 +9,11 @@ from itertools import product
 from pathlib import Path
 from types import FrameType
 
-from bench import abuse, backlog, idle, report, self_test, webhooks
+from bench import abuse, backlog, everything, guard, idle, plot, report, rest, self_test, webhooks
 from bench.crowd import KINDS
 from bench.errors import BenchError, RunError, UsageError
-from bench.measure import Result, measure
+from bench.measure import in_turn
+from bench.peers import OURS, PEERS, installed
 from bench.workload import Workload, default_connections
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -46,6 +47,15 @@ def positive_integer(text: str) -> int:
     if len(values) != 1:
         raise argparse.ArgumentTypeError("expected one number")
     return values[0]
+
+
+def peer_names(text: str) -> tuple[str, ...]:
+    """A comma-separated list of peers."""
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in PEERS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such peer: {', '.join(unknown)}")
+    return names
 
 
 def _add_workload_options(parser: argparse.ArgumentParser) -> None:
@@ -89,10 +99,15 @@ def build_parser() -> argparse.ArgumentParser:
     latency = commands.add_parser("latency", help="publish to receive at fixed rates")
     latency.add_argument("--rates", type=positive_integers, default=(1000, 10000), metavar="N,N")
     peer = commands.add_parser("peer", help="hotpath and another broker in turn, with ratios")
-    peer.add_argument("peer", choices=("rabbitmq",))
+    peer.add_argument("peer", choices=PEERS)
     peer.add_argument("--peer-only", action="store_true", help="leave hotpath out")
-    peer.add_argument("--rates", type=positive_integers, metavar="N,N", help="fixed rates")
-    for command in (throughput, latency, peer):
+    compare = commands.add_parser("compare", help="hotpath and every installed peer in turn")
+    compare.add_argument("--peers", type=peer_names, metavar="NAME,…",
+        help="only these: " + ", ".join(PEERS))  # fmt: skip
+    compare.add_argument("--plot", type=Path, help="draw it into this PNG")
+    for command in (peer, compare):
+        command.add_argument("--rates", type=positive_integers, metavar="N,N", help="fixed rates")
+    for command in (throughput, latency, peer, compare):
         _add_workload_options(command)
     bad = commands.add_parser("abuse", help="a good client beside thousands of bad ones")
     bad.add_argument("--kind", action="append", choices=KINDS, help="only this one (repeatable)")
@@ -100,6 +115,9 @@ def build_parser() -> argparse.ArgumentParser:
     bad.add_argument("--seconds", type=positive_number, default=10.0)
     bad.add_argument("--work-dir", type=Path, default=Path(tempfile.gettempdir()))
     _add_standing_commands(commands)
+    rest.add_command(commands)
+    everything.add_commands(commands)
+    guard.add_command(commands)
     webhooks.add_command(commands)
     clients = commands.add_parser("clients", help="sender straight to receiver: their limit")
     clients.add_argument("--size", type=positive_integers, default=(323,), metavar="BYTES,…")
@@ -134,31 +152,15 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
 
 def brokers(options: argparse.Namespace) -> list[str]:
     """Which brokers take part, in the order of each round."""
-    if options.command != "peer":
-        return ["hotpath"]
-    return [options.peer] if options.peer_only else ["hotpath", options.peer]
-
-
-def _run_all(options: argparse.Namespace) -> list[Result]:
-    results = []
-    plan = product(workloads(options), range(1, options.rounds + 1), brokers(options))
-    for workload, round_number, broker in plan:
-        result = measure(
-            broker,
-            workload,
-            round_number=round_number,
-            work_dir=options.work_dir,
-            pinned=options.pin and broker == "hotpath",
-        )
-        results.append(result)
-        verdict = "; ".join(result.problems) or "complete"
-        print(
-            f"{workload.label}: {broker} round {round_number}: "
-            f"{result.publish_rate:,.0f} published/s, {result.deliver_rate:,.0f} delivered/s, "
-            f"{verdict}",
-            file=sys.stderr,
-        )
-    return results
+    if options.command == "peer":
+        return [options.peer] if options.peer_only else [OURS, options.peer]
+    if options.command != "compare":
+        return [OURS]
+    there, missing = installed()
+    for name in options.peers or missing:
+        if name in missing:
+            print(f"note: {name} is left out: {missing[name]}", file=sys.stderr)
+    return [OURS, *(name for name in options.peers or there if name in there)]
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -168,13 +170,23 @@ def _compare(options: argparse.Namespace) -> int:
     about = report.environment(options.work_dir)
     if about["file_system"] == "tmpfs":
         print("note: --work-dir is in memory; fsync costs nothing there", file=sys.stderr)
-    results = _run_all(options)
+    results = in_turn(
+        workloads(options),
+        brokers(options),
+        rounds=options.rounds,
+        work_dir=options.work_dir,
+        pinned=options.pin,
+        lenient=options.command == "compare",
+    )
     print(report.throughput_table(results))
     if any(result.workload.rate is not None for result in results):
         print("\n" + report.latency_table(results))
-    if options.command == "peer" and not options.peer_only:
-        found = report.ratios(results, "hotpath", options.peer)
-        print("\n" + report.ratio_table(found, "hotpath", options.peer))
+    for peer in sorted({result.broker for result in results} - {OURS}):
+        found = report.ratios(results, OURS, peer)
+        if found:
+            print("\n" + report.ratio_table(found, OURS, peer))
+    if getattr(options, "plot", None) is not None:
+        plot.draw_results(results, options.plot)
     if options.out is not None:
         report.write_json(options.out, results, about)
     return EXIT_FAILED if any(result.problems for result in results) else EXIT_OK
@@ -183,9 +195,13 @@ def _compare(options: argparse.Namespace) -> int:
 #: Commands with a table of their own.
 ALONE: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "abuse": abuse.run,
+    "all": everything.run,
     "backlog": backlog.run,
     "clients": self_test.run,
+    "docs": everything.write_docs,
+    "guard": guard.run,
     "idle": idle.run,
+    "rest": rest.run,
     "webhooks": webhooks.run,
 }
 

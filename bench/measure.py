@@ -1,10 +1,11 @@
 """One measurement: broker up, receivers attached, publisher runs, everything counted."""
 
 import os
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,10 @@ from bench.clients import (
     start_sender,
 )
 from bench.errors import RunError
-from bench.hotpath_broker import hotpath
+from bench.peers import BROKERS, OURS, check_filters
 from bench.procfs import Usage, read_usage
-from bench.rabbitmq_broker import rabbitmq
 from bench.workload import Workload
 
-Broker = Callable[[Workload, Path], AbstractContextManager[Endpoint]]
-BROKERS: dict[str, Broker] = {"hotpath": hotpath, "rabbitmq": rabbitmq}
 # Beyond the sending time: a backlog may take as long again, and more.
 FINISH_FACTOR = 10
 FINISH_BASE_S = 120.0
@@ -94,6 +92,70 @@ class Result:
         }
 
 
+def in_turn(
+    workloads: Sequence[Workload],
+    brokers: Sequence[str],
+    *,
+    rounds: int,
+    work_dir: Path,
+    pinned: bool = False,
+    lenient: bool = False,
+    peer_seconds: float | None = None,
+) -> list[Result]:
+    """Every workload, round by round, on one broker after the other.
+
+    Brokers take turns within a round, so that a slow minute of the machine hits all of them.
+
+    Args:
+        workloads: What to measure.
+        brokers: Keys of `BROKERS`, in the order of each round.
+        rounds: How often each.
+        work_dir: Where the brokers' directories are made.
+        pinned: Keep hotpath on the first processor and its clients on the others.
+        lenient: A peer takes no part in what it cannot do, and one that fails is reported and
+            left out of the rest of the workload; otherwise that ends everything.
+        peer_seconds: Sending time of peers, if not the workload's.
+
+    Raises:
+        BenchError: If a broker or a client fails to run.
+    """
+    results: list[Result] = []
+    for workload in workloads:
+        left = [name for name in brokers if BROKERS[name].filters or not workload.selective]
+        for round_number, name in product(range(1, rounds + 1), left if lenient else brokers):
+            if name not in left and lenient:
+                continue
+            try:
+                result = measure(
+                    name,
+                    workload if name == OURS else _shortened(workload, peer_seconds),
+                    round_number=round_number,
+                    work_dir=work_dir,
+                    pinned=pinned and name == OURS,
+                )
+            except RunError as error:
+                if not lenient or name == OURS:
+                    raise
+                left.remove(name)
+                print(f"{workload.label}: {name} is left out: {error}", file=sys.stderr)
+                continue
+            results.append(result)
+            print(_line(result), file=sys.stderr, flush=True)
+    return results
+
+
+def _shortened(workload: Workload, seconds: float | None) -> Workload:
+    return workload if seconds is None else replace(workload, seconds=seconds)
+
+
+def _line(result: Result) -> str:
+    verdict = "; ".join(result.problems) or "complete"
+    return (
+        f"{result.workload.label}: {result.broker} round {result.round}: "
+        f"{result.publish_rate:,.0f} published/s, {result.deliver_rate:,.0f} delivered/s, {verdict}"
+    )
+
+
 def count_uneven(workload: Workload, accepted: int, per_link: Sequence[int]) -> int:
     """How many links did not get exactly the messages that their filter selects.
 
@@ -147,12 +209,13 @@ def measure(
     Raises:
         BenchError: If the broker or a client fails to run.
     """
+    check_filters(broker, workload)
     processors = sorted(os.sched_getaffinity(0))
     if pinned and len(processors) < 2:
         raise RunError("pinning needs two processors")
     with (
         tempfile.TemporaryDirectory(prefix=f"bench-{broker}-", dir=work_dir) as name,
-        BROKERS[broker](workload, Path(name)) as endpoint,
+        BROKERS[broker].start(workload, Path(name)) as endpoint,
     ):
         if pinned:
             pin(endpoint.pid, {processors[0]})

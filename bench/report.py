@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import rabbitmq_broker
 from bench.measure import Result
+from bench.peers import installed
 from bench.stats import Spread, ratio, summarise
 
 Row = tuple[str, ...]
@@ -41,13 +41,17 @@ def show_rate(spread: Spread) -> str:
     return f"{spread.median:,.0f} ±{spread.relative * 50:.0f} %"
 
 
+def costs_us(rounds: Sequence[Result]) -> list[float]:
+    """Processor time of the broker for each delivery, microseconds, round by round."""
+    return [1e6 * one.broker_cpu_s / max(one.received, 1) for one in rounds]
+
+
 def throughput_table(results: Sequence[Result]) -> str:
     """Rates, cost and memory, one line a workload and broker."""
     rows: list[Row] = [
         ("workload", "broker", "published/s", "delivered/s", "broker us/delivery", "peak MB", "ok")
     ]
     for (label, broker), rounds in group(results).items():
-        cost = [1e6 * one.broker_cpu_s / max(one.received, 1) for one in rounds]
         good = sum(not one.problems for one in rounds)
         rows.append(
             (
@@ -55,7 +59,7 @@ def throughput_table(results: Sequence[Result]) -> str:
                 broker,
                 show_rate(summarise([one.publish_rate for one in rounds])),
                 show_rate(summarise([one.deliver_rate for one in rounds])),
-                f"{summarise(cost).median:.2f}",
+                f"{summarise(costs_us(rounds)).median:.2f}",
                 f"{max(one.broker_peak_rss_bytes for one in rounds) / 1e6:.0f}",
                 f"{good}/{len(rounds)}",
             )
@@ -89,10 +93,9 @@ def ratios(results: Sequence[Result], ours: str, theirs: str) -> dict[str, Sprea
         other = groups.get((label, theirs))
         if broker != ours or other is None or not all(one.deliver_rate for one in other):
             continue
-        found[label] = ratio(
-            [one.deliver_rate for one in groups[label, ours]],
-            [one.deliver_rate for one in other],
-        )
+        # One that failed in a later round has fewer; the rounds it ran are compared.
+        mine = [one.deliver_rate for one in groups[label, ours]][: len(other)]
+        found[label] = ratio(mine, [one.deliver_rate for one in other][: len(mine)])
     return found
 
 
@@ -134,7 +137,7 @@ def environment(work_dir: Path) -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "file_system": file_system(work_dir),
-        "rabbitmq": rabbitmq_broker.version(),
+        "peers": installed()[0],
     }
 
 
@@ -142,7 +145,12 @@ def summary(results: Sequence[Result]) -> list[dict[str, Any]]:
     """Medians and ranges for the results file."""
     lines = []
     for (label, broker), rounds in group(results).items():
+        load = rounds[0].workload
         line: dict[str, Any] = {"workload": label, "broker": broker, "rounds": len(rounds)}
+        line |= {name: getattr(load, name) for name in ("fan_out", "subscriptions", "rate")}
+        line |= {"message_bytes": load.message_bytes, "selective": load.selective}
+        line |= {"seconds": load.seconds, "settle": rounds[0].settle}
+        line["us_per_delivery"] = summarise(costs_us(rounds)).median
         line["ok"] = all(not one.problems for one in rounds)
         for name in ("publish_rate", "deliver_rate", "broker_cpu_s", "broker_peak_rss_bytes"):
             spread = summarise([getattr(one, name) for one in rounds])
@@ -165,14 +173,18 @@ def write_document(path: Path, runs: Sequence[dict[str, Any]], work_dir: Path) -
 def write_json(path: Path, results: Sequence[Result], about: dict[str, Any]) -> None:
     """Write everything that was measured."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    compared = {
-        label: {"median": spread.median, "low": spread.low, "high": spread.high}
-        for label, spread in ratios(results, "hotpath", "rabbitmq").items()
-    }
-    document = {
-        "environment": about,
-        "summary": summary(results),
-        "ratios": {"hotpath/rabbitmq": compared} if compared else {},
-        "runs": [result.as_json() for result in results],
-    }
+    document = {"environment": about, **section(results)}
+    document["runs"] = [result.as_json() for result in results]
     path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def section(results: Sequence[Result]) -> dict[str, Any]:
+    """Medians, ranges and ratios to every peer that took part."""
+    compared: dict[str, Any] = {}
+    for peer in sorted({result.broker for result in results} - {"hotpath"}):
+        found = ratios(results, "hotpath", peer)
+        compared[peer] = {
+            label: {"median": spread.median, "low": spread.low, "high": spread.high}
+            for label, spread in found.items()
+        }
+    return {"summary": summary(results), "ratios": compared}

@@ -16,10 +16,7 @@ from typing import Final
 from hotpath.model.message import Batch
 from hotpath.model.names import TopicKey
 from hotpath.ports import Commit
-from hotpath.storage.segments import Segment, SegmentLimits
-from hotpath.storage.sqlite.catalogue import Catalogue, TopicLog, batch_table
-from hotpath.storage.sqlite.connection import is_corruption
-from hotpath.storage.sqlite.encoding import (
+from hotpath.storage.encoding import (
     batch_crc,
     encode_body,
     encode_delta,
@@ -29,6 +26,9 @@ from hotpath.storage.sqlite.encoding import (
     payload_crc,
     progress_crc,
 )
+from hotpath.storage.segments import Segment, SegmentLimits
+from hotpath.storage.sqlite.catalogue import Catalogue, TopicLog, batch_table
+from hotpath.storage.sqlite.connection import is_corruption
 from hotpath.storage.sqlite.writer import GroupJob, RecordJob
 
 #: Rows of one insert; each number of rows is a statement of its own to prepare.

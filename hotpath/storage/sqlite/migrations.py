@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from sqlite_utils import Database
-
 from hotpath.ports import LogFailure
+from hotpath.storage.sqlite.tables import Database
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Final
 
 from hotpath.model.message import Batch, DeadLetter
 from hotpath.model.names import SubscriptionId, TopicKey
+from hotpath.storage.encoding import Damaged, payload_crc
 from hotpath.storage.sqlite.catalogue import batch_table
-from hotpath.storage.sqlite.encoding import Damaged, payload_crc
 from hotpath.storage.sqlite.rows import Found, RowKey, Span, build_batch, snapshot, spans
 from hotpath.storage.sqlite.salvage import read_carefully
 

@@ -12,11 +12,7 @@ from typing import Final
 from hotpath.model.names import SubscriptionId, TenantId, Topic, TopicKey
 from hotpath.model.subscription import Progress
 from hotpath.ports import Bounds, Recovered, Scheduled
-from hotpath.storage.numbering import Numbering
-from hotpath.storage.segments import Segment
-from hotpath.storage.sqlite.catalogue import Catalogue, TopicLog, batch_table
-from hotpath.storage.sqlite.connection import is_corruption
-from hotpath.storage.sqlite.encoding import (
+from hotpath.storage.encoding import (
     Damaged,
     Forgotten,
     JournalEntry,
@@ -24,6 +20,10 @@ from hotpath.storage.sqlite.encoding import (
     decode_progress,
     payload_crc,
 )
+from hotpath.storage.numbering import Numbering
+from hotpath.storage.segments import Segment
+from hotpath.storage.sqlite.catalogue import Catalogue, TopicLog, batch_table
+from hotpath.storage.sqlite.connection import is_corruption
 from hotpath.storage.sqlite.rows import FAR, RowKey, Span, build_batch
 
 #: How far numbering jumps when the end of a topic cannot be read.

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from hotpath.model.message import Batch
 from hotpath.model.names import TopicKey
-from hotpath.storage.sqlite.encoding import Damaged, batch_crc, decode_body
+from hotpath.storage.encoding import Damaged, batch_crc, decode_body
 
 #: Beyond every sequence number: the end of the segment that still grows.
 FAR: Final = 1 << 62

@@ -3,9 +3,9 @@
 import sqlite3
 from typing import Final
 
+from hotpath.storage.encoding import Damaged
 from hotpath.storage.sqlite.catalogue import batch_table
 from hotpath.storage.sqlite.connection import is_corruption
-from hotpath.storage.sqlite.encoding import Damaged
 from hotpath.storage.sqlite.rows import Found, RowKey, Span, build_batch
 
 _ROWS_MAX: Final = 1024

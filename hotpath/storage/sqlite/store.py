@@ -12,10 +12,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sqlite_utils import Database
-
 from hotpath.ports import LogFailure
 from hotpath.storage.sqlite.database import SqliteDatabase
+from hotpath.storage.sqlite.tables import Database
 from hotpath.storage.sqlite.writer import RecordJob
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -28,6 +27,8 @@ class SqliteStore:
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
         self._columns: dict[str, set[str]] = {}
+        # For each table, its columns in the order of the statement that puts a record.
+        self._puts: dict[str, tuple[list[str], str]] = {}
 
     async def load(self, kind: str, *, prefix: str = "") -> list[dict[str, object]]:
         """Records in the order of their creation, None in columns that a record left out."""
@@ -44,17 +45,11 @@ class SqliteStore:
             return
         table = _table(kind)
         await self._widen(table, {name for _, record in records for name in record})
+        columns, statement = self._puts[table]
         # Columns that this record leaves out lose their old value.
-        columns = sorted(self._columns[table])
-        names = ", ".join(f'"{name}"' for name in (_KEY, *columns))
-        places = ", ".join("?" * (len(columns) + 1))
-        changes = ", ".join(f'"{name}" = excluded."{name}"' for name in columns)
-        conflict = f"UPDATE SET {changes}" if changes else "NOTHING"
-        # Names have been checked against _NAME; values are parameters.
         await self._change(
-            f"INSERT INTO {table} ({names}) VALUES ({places}) "  # noqa: S608
-            f"ON CONFLICT ({_KEY}) DO {conflict}",
-            [(key, *(record.get(column) for column in columns)) for key, record in records],
+            statement,
+            [(key, *[record.get(column) for column in columns]) for key, record in records],
         )
 
     async def delete(self, kind: str, keys: Iterable[str]) -> None:
@@ -78,15 +73,33 @@ class SqliteStore:
         for column in wanted:
             if not _NAME.fullmatch(column) or column == _KEY:
                 raise LogFailure(f"{column!r} is no name for a column")
-        self._columns[table] = await self._database.call(
+        columns = await self._database.call(
             lambda writer: _widen_on_writer(writer, table, sorted(wanted))
         )
+        # Of two calls at a time the later one, which knows more, may be heard first.
+        columns |= self._columns.get(table, set())
+        self._columns[table] = columns
+        self._puts[table] = _put_statement(table, columns)
 
 
 def _table(kind: str) -> str:
     if not _NAME.fullmatch(kind):
         raise LogFailure(f"{kind!r} is no kind of record")
     return f"record_{kind}"
+
+
+def _put_statement(table: str, known: set[str]) -> tuple[list[str], str]:
+    """The columns of a table in order, and the statement that creates or replaces a row."""
+    columns = sorted(known)
+    names = ", ".join(f'"{name}"' for name in (_KEY, *columns))
+    places = ", ".join("?" * (len(columns) + 1))
+    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in columns)
+    conflict = f"UPDATE SET {changes}" if changes else "NOTHING"
+    # Names have been checked against _NAME; values are parameters.
+    return columns, (
+        f"INSERT INTO {table} ({names}) VALUES ({places}) "  # noqa: S608
+        f"ON CONFLICT ({_KEY}) DO {conflict}"
+    )
 
 
 def _widen_on_writer(connection: sqlite3.Connection, name: str, wanted: list[str]) -> set[str]:

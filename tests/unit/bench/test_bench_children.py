@@ -11,8 +11,9 @@ from bench.children import Child
 from bench.clients import Link, ReceiverReport, SenderReport, write_links
 from bench.errors import RunError, UsageError
 from bench.hotpath_broker import Addresses, address_of
+from bench.peers import check_filters
 from bench.procfs import TICKS_PER_SECOND, parse_stat, parse_status, read_usage
-from bench.rabbitmq_broker import check_workload, configuration, definitions
+from bench.rabbitmq_broker import configuration, definitions
 from bench.report import file_system
 from tests.unit.bench.results import make_workload
 
@@ -117,7 +118,7 @@ def test_what_is_no_report_is_an_error(text: str) -> None:
 
 
 def test_every_peer_queue_is_durable_and_bound() -> None:
-    layout = definitions(3)
+    layout = definitions(3, {})
 
     names = [queue["name"] for queue in layout["queues"]]
     assert len(set(names)) == 3
@@ -132,8 +133,8 @@ def test_the_peer_listens_on_loopback_only() -> None:
 
 
 def test_the_peer_has_no_filters_to_compare() -> None:
-    with pytest.raises(UsageError, match="no filters"):
-        check_workload(make_workload(fan_out=1, subscriptions=100))
+    with pytest.raises(UsageError, match="does not filter"):
+        check_filters("rabbitmq", make_workload(fan_out=1, subscriptions=100))
 
 
 def test_the_root_file_system_has_a_type() -> None:

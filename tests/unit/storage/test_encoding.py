@@ -1,14 +1,12 @@
 """Bytes at rest come back as they were, and damaged ones raise Damaged and nothing else."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hotpath.model.names import SubscriptionId
 from hotpath.model.subscription import Progress, ProgressDelta
-from hotpath.storage.sqlite.encoding import (
+from hotpath.storage.encoding import (
     Damaged,
     Forgotten,
     batch_crc,
@@ -70,7 +68,7 @@ def apart(entry):
         return [entry]
     name, delta = entry
     given_to = [(name, ProgressDelta(0, modified=(each,))) for each in delta.modified]
-    return [(name, replace(delta, modified=())), *given_to]
+    return [(name, delta._replace(modified=())), *given_to]
 
 
 @given(entries)

@@ -1,4 +1,4 @@
-"""Bytes and checksums of what the database holds.
+"""Bytes and checksums of what a log holds, on whichever storage.
 
 A batch is one blob: the end offset of each payload (u32), then the payloads. Journal rows hold
 the progress deltas of one group of commits back to back. Snapshots are JSON, being rare and worth
@@ -129,6 +129,11 @@ def decode_journal(row_id: int, *, crc: int, body: bytes) -> list[JournalEntry]:
     """The entries of a journal row whose checksum is right. Raises Damaged."""
     if journal_crc(row_id, body) != crc:
         raise Damaged("the checksum is wrong")
+    return decode_entries(body)
+
+
+def decode_entries(body: bytes) -> list[JournalEntry]:
+    """Journal entries that stand back to back. Raises Damaged."""
     entries: list[JournalEntry] = []
     at = 0
     try:
@@ -200,6 +205,11 @@ def decode_progress(subscription: str, journal_id: int, *, crc: int, text: str) 
     """The snapshot in a row whose checksum is right. Raises Damaged."""
     if progress_crc(subscription, journal_id, text) != crc:
         raise Damaged("the checksum is wrong")
+    return parse_progress(text)
+
+
+def parse_progress(text: str) -> Progress:
+    """The snapshot in a text. Raises Damaged."""
     try:
         horizon, unsettled, settled, counts, deferred, *rest = json.loads(text)
         active_ms, settled_total, delivered_total, matched_total, counted_to, *more = rest
