@@ -103,6 +103,7 @@ class Coordination(Protocol):
     async def swap(self, key: str, value: bytes, *, revision: int) -> int | None:
         """Write if the key still has this revision (0: it is not there); the new revision or None.
 
+        An empty value is none: `drop` removes a key.
         None means that somebody else was first, and nothing has changed. Raises LogFailure when
         it cannot be known whether the value was written.
         """
@@ -117,5 +118,28 @@ class Coordination(Protocol):
 
         It goes on by itself after the connection was lost, and tells of what changed meanwhile.
         Raises LogFailure when it cannot begin.
+        """
+        ...
+
+
+class Bus(Protocol):
+    """Messages between nodes: at most once, in the order of their sending while nothing breaks."""
+
+    @property
+    def payload_max(self) -> int:
+        """Bytes that one message may have."""
+        ...
+
+    async def send(self, subject: str, payload: bytes, *, reply: str = "") -> None:
+        """Send to whoever listens; that it arrives is not promised. Raises LogFailure.
+
+        With `reply`, an empty message comes there when it is known that nobody listens.
+        """
+        ...
+
+    async def listen(self, subject: str, receive: Callable[[str, bytes, str], None]) -> Stop:
+        """Receive messages: the subject, the payload, and where a reply is wanted.
+
+        `*` stands for any one part of a subject. Raises LogFailure when it cannot begin.
         """
         ...

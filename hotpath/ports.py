@@ -15,7 +15,7 @@ from hotpath.model.subscription import Progress, ProgressDelta
 
 
 class LogFailure(Exception):
-    """A commit or read failed; nothing of it has taken effect. `full`: for want of space."""
+    """A commit or read failed; nothing of it counts as done. `full`: for want of space."""
 
     def __init__(self, detail: str, *, full: bool = False) -> None:
         super().__init__(detail)
@@ -35,7 +35,11 @@ class Scheduled:
 
 @dataclass(slots=True)
 class Commit:
-    """Work that becomes durable together or not at all."""
+    """Work that becomes durable together or not at all.
+
+    A log on several machines cannot promise the second: of a commit that fails it may leave copies,
+    appends or progress, and all of it may be handed in again.
+    """
 
     now_ms: int
     """Enqueued time of the appended messages; never before that of an earlier commit."""
@@ -96,8 +100,9 @@ class Recovered:
 class MessageLog(Protocol):
     """Durable, ordered logs by topic, and the progress of their subscriptions.
 
-    Sequence numbers start at 1, strictly increase within a topic and are never reused, not even
-    after retention has emptied the topic or a commit has failed.
+    Sequence numbers are 1 or above, strictly increase within a topic and are never reused, not
+    even after retention has dropped all but the newest or a commit has failed. Within a batch they
+    follow each other; between two batches there may be numbers that no message ever gets.
     """
 
     async def open(self) -> Recovered:
@@ -107,8 +112,9 @@ class MessageLog(Protocol):
     def commit(self, work: Commit) -> Awaitable[list[Batch]]:
         """Make `work` durable; the result holds one batch an append, in their order.
 
-        Commits take effect in the order of their calls. Raises LogFailure; then nothing of
-        `work` has taken effect.
+        Commits take effect in the order of their calls. An append that is too large for one batch
+        may get several. Raises LogFailure; then nothing of `work` has taken effect, but for what
+        `Commit` says of several machines.
         """
         ...
 

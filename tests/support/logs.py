@@ -1,19 +1,31 @@
 """Harnesses that open, close, kill and reopen a log and a store of each adapter."""
 
+import asyncio
+import atexit
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from hotpath.model.names import SubscriptionId, TenantId, Topic, TopicKey
 from hotpath.ports import Commit, MessageLog, RecordStore, Recovered
+from hotpath.storage.jetstream.link import Link
+from hotpath.storage.jetstream.log import JetStreamLog
+from hotpath.storage.jetstream.options import LinkOptions, LogOptions
+from hotpath.storage.jetstream.records import JetStreamStore
 from hotpath.storage.memory import MemoryLog, MemoryStore
 from hotpath.storage.segments import SegmentLimits
 from hotpath.storage.sqlite.connection import SqliteOptions
 from hotpath.storage.sqlite.database import SqliteDatabase
 from hotpath.storage.sqlite.log import SqliteLog
 from hotpath.storage.sqlite.store import SqliteStore
+from tests.support.nats import MISSING, NatsServer, nats_cluster, nats_server
 
 VARIABLES = TopicKey(TenantId("acme"), Topic.VARIABLES)
 ALARMS = TopicKey(TenantId("acme"), Topic.ALARMS)
@@ -33,6 +45,8 @@ class LogHarness(Protocol):
 
     log: MessageLog
     store: RecordStore
+    is_embedded: bool
+    """Whether numbers have no gaps and retention drops segments as they were configured."""
 
     async def start(self) -> Recovered: ...
 
@@ -50,6 +64,8 @@ class LogHarness(Protocol):
 @dataclass
 class MemoryHarness:
     limits: SegmentLimits = field(default_factory=SegmentLimits)
+
+    is_embedded = True
 
     def __post_init__(self) -> None:
         self.log = MemoryLog(self.limits)
@@ -78,6 +94,8 @@ class SqliteHarness:
     options: SqliteOptions
     damage: list[str] = field(default_factory=list)
     generation: int = 0
+
+    is_embedded = True
 
     def __post_init__(self) -> None:
         self._make()
@@ -113,6 +131,90 @@ class SqliteHarness:
             await log.close()
 
 
+@cache
+def shared_server() -> NatsServer:
+    """One nats-server for all tests of this process, until it ends."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(nats_server())
+
+
+@cache
+def shared_cluster() -> tuple[tuple[str, ...], int]:
+    """Where the conformance suites find JetStream, and with how many copies of everything.
+
+    One server; with NATS_SERVERS=3 in the environment a cluster of three.
+    """
+    if os.environ.get("NATS_SERVERS", "1") == "1":
+        return (shared_server().url,), 1
+    stack = ExitStack()
+    atexit.register(stack.close)
+    directory = stack.enter_context(TemporaryDirectory(prefix="nats-"))
+    return stack.enter_context(nats_cluster(Path(directory))).urls, 3
+
+
+_prefixes = count()
+
+
+def next_prefix() -> str:
+    """Begins the names of streams that no other test uses."""
+    return f"t{next(_prefixes)}"
+
+
+class WholeLog(JetStreamLog):
+    """A log whose opening claims every shard, as a node does that is alone."""
+
+    async def open(self) -> Recovered:
+        recovered = await super().open()
+        for part in await asyncio.gather(*map(self.claim, range(self.shards))):
+            recovered.progress |= part.progress
+            recovered.scheduled += part.scheduled
+            recovered.dead |= part.dead
+            recovered.dead_sizes |= part.dead_sizes
+            recovered.damage += part.damage
+        return recovered
+
+
+@dataclass
+class JetStreamHarness:
+    """One node alone. A kill leaves the connection as it is, and another node begins."""
+
+    urls: tuple[str, ...]
+    options: LogOptions
+    damage: list[str] = field(default_factory=list)
+
+    is_embedded = False
+
+    def __post_init__(self) -> None:
+        self._dead: list[tuple[JetStreamLog, Link]] = []
+        self._make()
+
+    def _make(self) -> None:
+        self.link = Link(LinkOptions(self.urls))
+        self.log = WholeLog(self.link, self.options, on_damage=self.damage.append)
+        self.store = JetStreamStore(self.link, self.options)
+
+    async def start(self) -> Recovered:
+        await self.link.open()
+        return await self.log.open()
+
+    async def restart(self) -> Recovered:
+        await self.log.close()
+        await self.link.close()
+        self._make()
+        return await self.start()
+
+    async def kill_and_restart(self) -> Recovered:
+        self._dead.append((self.log, self.link))
+        self._make()
+        return await self.start()
+
+    async def stop(self) -> None:
+        for log, link in (*self._dead, (self.log, self.link)):
+            await log.close()
+            await link.close()
+
+
 def memory_harness(_: Path, limits: SegmentLimits) -> LogHarness:
     return MemoryHarness(limits)
 
@@ -122,7 +224,16 @@ def sqlite_harness(directory: Path, limits: SegmentLimits) -> LogHarness:
     return SqliteHarness(directory, SqliteOptions(synchronous="off", limits=limits))
 
 
+def jetstream_harness(_: Path, __: SegmentLimits) -> LogHarness:
+    urls, replicas = shared_cluster()
+    return JetStreamHarness(urls, LogOptions(prefix=next_prefix(), shards=4, replicas=replicas))
+
+
 HARNESSES: dict[str, Callable[[Path, SegmentLimits], LogHarness]] = {
     "memory": memory_harness,
     "sqlite": sqlite_harness,
 }
+if MISSING:
+    print(f"the JetStream adapter is not tested: {MISSING}")
+else:
+    HARNESSES["jetstream"] = jetstream_harness

