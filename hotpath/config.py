@@ -170,6 +170,29 @@ class Settings(BaseSettings):
         60.0, ge=1, description="Time in which a connection must obtain a right"
     )
     handshake_seconds: float = Field(10.0, ge=0.1, description="Time for TLS, SASL and open")
+    accepts_per_second: int = Field(
+        250, ge=1, description="AMQP connections that a listener accepts, a second"
+    )
+    fair_turn_ms: float = Field(
+        2.0,
+        ge=0.1,
+        le=1_000,
+        description="Time in a turn of the event loop to read connections without useful work, ms",
+    )
+    strikes_max: int = Field(
+        20, ge=0, description="Misbehaved connections at which an address is barred; 0: never"
+    )
+    strikes_seconds: float = Field(
+        120.0, ge=1, le=86_400, description="Time in which as many strikes are forgotten"
+    )
+    bar_seconds: float = Field(
+        60.0, ge=1, le=86_400, description="Time for which an address is barred"
+    )
+    never_barred: str | None = Field(
+        "127.0.0.1,::1", description="Addresses that are never barred, separated by commas"
+    )
+    max_links: int = Field(100_000, ge=1, description="Links of all AMQP connections")
+    max_sessions: int = Field(50_000, ge=1, description="Sessions of all AMQP connections")
     max_http_connections: int = Field(20_000, ge=1, description="HTTP connections at a time")
     max_http_connections_per_address: int = Field(
         12_000, ge=1, description="HTTP connections from one address at a time"

@@ -12,6 +12,7 @@ from typing import Final
 
 from hotpath.core.subscription import Subscription
 from hotpath.model.errors import NotFound, Unavailable
+from hotpath.model.names import SubscriptionId, Topic
 from hotpath.ports import Clock, TimerHandle
 from hotpath.service.admin import Administration
 from hotpath.service.liveness import Liveness
@@ -32,8 +33,9 @@ class Reaper:
         self._admin = admin
         self._liveness = liveness
         self._clock = clock
-        # (clock ticks before which it cannot be over, tie-breaker, subscription)
-        self._heap: list[tuple[int, int, Subscription]] = []
+        # (clock ticks before which it cannot be over, tie-breaker, subscription). By its name: one
+        # that is deleted must not stay in memory, with all that waits for it, until its time comes.
+        self._heap: list[tuple[int, int, Topic, SubscriptionId]] = []
         self._count = 0
         self._wake = asyncio.Event()
         self._timer: TimerHandle | None = None
@@ -67,8 +69,7 @@ class Reaper:
         return self._heap[0][0] if self._heap else None
 
     def _watch(self, subscription: Subscription) -> None:
-        self._count += 1
-        heapq.heappush(self._heap, (self._due_ms(subscription), self._count, subscription))
+        self._push(subscription, self._due_ms(subscription))
         if self._count % STALE_MIN == 0:
             self._drop_stale()
 
@@ -79,7 +80,7 @@ class Reaper:
 
     def _drop_stale(self) -> None:
         """Forget deleted subscriptions, so that many short-lived ones fill no memory."""
-        alive = [entry for entry in self._heap if not entry[2].deleted]
+        alive = [entry for entry in self._heap if self._admin.find(*entry[2:]) is not None]
         if len(alive) * 2 < len(self._heap):
             heapq.heapify(alive)
             self._heap = alive
@@ -104,8 +105,8 @@ class Reaper:
     async def _reap_due(self) -> None:
         """Look at every subscription whose time has come."""
         while self._heap and self._heap[0][0] <= self._clock.ticks_ms():
-            _, _, subscription = heapq.heappop(self._heap)
-            if subscription.deleted:
+            subscription = self._admin.find(*heapq.heappop(self._heap)[2:])
+            if subscription is None:
                 continue
             try:
                 ended = await self._admin.end_if_idle(subscription)
@@ -123,4 +124,5 @@ class Reaper:
 
     def _push(self, subscription: Subscription, due_ms: int) -> None:
         self._count += 1
-        heapq.heappush(self._heap, (due_ms, self._count, subscription))
+        spec = subscription.spec
+        heapq.heappush(self._heap, (due_ms, self._count, spec.topic, spec.id))

@@ -1,7 +1,8 @@
 """How many connections there may be: in all, from one address, and without a right.
 
 Who has no right yet does not keep others out: when there are too many, the one that has been so
-for longest goes, of those whose address has the most. A client that means well needs its place for milliseconds.
+for longest goes, of those whose address has the most. A client that means well needs its place for
+milliseconds. Addresses whose connections misbehave over and over are barred (`strikes`).
 """
 
 from collections import Counter
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
+from hotpath.amqp.strikes import Strikes
 from hotpath.config import Settings
 from hotpath.ports import Clock
 from hotpath.telemetry import Metrics, Seldom, get_logger
@@ -28,6 +30,7 @@ class Ticket:
         address: Where it comes from.
         listener: Where it came in.
         evict: Closes the connection, for want of places.
+        since_ms: Since when it has a right; None if it has none.
     """
 
     def __init__(self, admission: "Admission", address: str, listener: str) -> None:
@@ -35,14 +38,17 @@ class Ticket:
         self.listener = listener
         self.evict: Callable[[], None] = _nothing
         self._admission = admission
-        self._authorized = False
+        self.since_ms: int | None = None
         self._left = False
 
     def authorize(self) -> None:
         """The connection has its first right."""
-        if not self._authorized and not self._left:
-            self._authorized = True
-            self._admission.vouched(self)
+        if self.since_ms is None and not self._left:
+            self.since_ms = self._admission.vouched(self)
+
+    def strike(self) -> None:
+        """The connection is ended for what it did."""
+        self._admission.strike(self)
 
     def leave(self) -> None:
         """The connection is gone; further calls do nothing."""
@@ -74,12 +80,15 @@ class Admission:
         self._unknown_by_address: Counter[str] = Counter()
         # In the order of their coming.
         self._unknown: dict[Ticket, None] = {}
+        self._known: dict[str, dict[Ticket, None]] = {}
+        self._strikes = Strikes(settings, clock)
+        self._settled_ms = round(settings.strikes_seconds * 1000)
 
     def enter(self, address: str, listener: str) -> Ticket | None:
         """A place for a new connection, or None when a bound is reached."""
         cause = self._full(address)
         if cause is not None:
-            self._refused(address, cause)
+            self.refuse(address, cause)
             return None
         if self.without_right >= self._settings.max_connections_unauthenticated:
             self._evict_one()
@@ -98,7 +107,7 @@ class Admission:
 
     def _evict_one(self) -> None:
         leaving = self._least_welcome()
-        self._refused(leaving.address, "unauthenticated")
+        self.refuse(leaving.address, "unauthenticated")
         evict = leaving.evict
         leaving.leave()
         evict()
@@ -108,7 +117,8 @@ class Admission:
         first = islice(self._unknown, EVICTION_CHOICE)
         return max(first, key=lambda ticket: self._unknown_by_address[ticket.address])
 
-    def _refused(self, address: str, cause: str) -> None:
+    def refuse(self, address: str, cause: str) -> None:
+        """Count and, once in a while, report a connection that gets no place."""
         self._metrics.refused_connections.labels(cause).inc()
         others = self._reports.take(self._clock.ticks_ms())
         if others is not None:
@@ -117,6 +127,8 @@ class Admission:
 
     def _full(self, address: str) -> str | None:
         settings = self._settings
+        if self._strikes.is_barred(address):
+            return "barred"
         if self.total >= settings.max_connections:
             return "total"
         if self._by_address[address] >= settings.max_connections_per_address:
@@ -128,14 +140,31 @@ class Admission:
             return "unauthenticated address"
         return None
 
-    def vouched(self, ticket: Ticket) -> None:
-        """A connection has its first right, or is gone."""
+    def vouched(self, ticket: Ticket) -> int:
+        """A connection has its first right, or is gone; the time."""
         del self._unknown[ticket]
         _take_one(self._unknown_by_address, ticket.address)
+        self._known.setdefault(ticket.address, {})[ticket] = None
+        return self._clock.ticks_ms()
+
+    def strike(self, ticket: Ticket) -> None:
+        """A connection is ended for what it did: too often, and its address is barred."""
+        before_ms = self._clock.ticks_ms() - self._settled_ms
+        known = self._known.get(ticket.address, {})
+        settled = sum(
+            1 for each in known if each.since_ms is not None and each.since_ms < before_ms
+        )
+        if self._strikes.note(ticket.address, settled=settled):
+            seconds = self._settings.bar_seconds
+            _log.warning("address barred", extra={"peer": ticket.address, "seconds": seconds})
 
     def drop(self, ticket: Ticket) -> None:
         """A place is free again."""
         self.total -= 1
+        known = self._known[ticket.address]
+        del known[ticket]
+        if not known:
+            del self._known[ticket.address]
         _take_one(self._by_address, ticket.address)
         self._metrics.connections.labels(ticket.listener).dec()
 

@@ -7,6 +7,9 @@ from hotpath.config import Settings
 
 #: When all have too much unsent, one with less than this still gets up to it, bytes.
 SHARE_BYTES: Final = 16_384
+#: Links and sessions that a connection may have however many there are in all.
+LINKS_FREE: Final = 16
+SESSIONS_FREE: Final = 4
 #: How soon a connection looks again that got nothing because all have too much, milliseconds.
 RETRY_MS: Final = 100
 
@@ -53,3 +56,51 @@ class Probation:
             return None
         text = f"without a token a connection may have {self._sessions_max} sessions"
         return Condition(LIMIT_EXCEEDED, text, {"limit-sessions": self._sessions_max})
+
+
+class Shared:
+    """Links and sessions of all connections together, which a peer makes with a few bytes each.
+
+    Attributes:
+        links: How many there are, refused ones that the peer has not detached included.
+        sessions: How many there are.
+    """
+
+    __slots__ = ("_links_max", "_sessions_max", "links", "sessions")
+
+    def __init__(self, settings: Settings) -> None:
+        self.links = self.sessions = 0
+        self._links_max = settings.max_links
+        self._sessions_max = settings.max_sessions
+
+    def look(self, links: int, sessions: int) -> Condition | None:
+        """A connection has made one more, and has so many; why that is too much, or None."""
+        if self.links > self._links_max and links > LINKS_FREE:
+            text = f"all connections have {self._links_max} links at most"
+            return Condition(LIMIT_EXCEEDED, text, {"limit-links": self._links_max})
+        if self.sessions > self._sessions_max and sessions > SESSIONS_FREE:
+            text = f"all connections have {self._sessions_max} sessions at most"
+            return Condition(LIMIT_EXCEEDED, text, {"limit-sessions": self._sessions_max})
+        return None
+
+
+class Holding:
+    """What one connection has of them."""
+
+    __slots__ = ("_links", "_sessions", "_shared")
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._links = self._sessions = 0
+
+    def count(self, links: int, sessions: int) -> Condition | None:
+        """There are so many now; why that is too much, or None."""
+        more = links > self._links or sessions > self._sessions
+        self._shared.links += links - self._links
+        self._shared.sessions += sessions - self._sessions
+        self._links, self._sessions = links, sessions
+        return self._shared.look(links, sessions) if more else None
+
+    def leave(self) -> None:
+        """The connection is gone."""
+        self.count(0, 0)

@@ -50,6 +50,7 @@ LINK_REMOTE_DETACH: Final[int] = lib.PN_LINK_REMOTE_DETACH
 LINK_FLOW: Final[int] = lib.PN_LINK_FLOW
 DELIVERY: Final[int] = lib.PN_DELIVERY
 TRANSPORT_ERROR: Final[int] = lib.PN_TRANSPORT_ERROR
+TRANSPORT_TAIL_CLOSED: Final[int] = lib.PN_TRANSPORT_TAIL_CLOSED
 TRANSPORT_CLOSED: Final[int] = lib.PN_TRANSPORT_CLOSED
 
 # Connection and transport
@@ -239,6 +240,8 @@ _HELPER_CALLS: Final = {
     "pn_link_send": "ssize_t(*)(struct pn_link_t *, char *, size_t)",
     "pn_link_credit": "int(*)(struct pn_link_t *)",
     "pn_link_get_drain": "_Bool(*)(struct pn_link_t *)",
+    "pn_link_session": "struct pn_session_t *(*)(struct pn_link_t *)",
+    "pn_session_outgoing_bytes": "size_t(*)(struct pn_session_t *)",
     "pn_delivery": "struct pn_delivery_t *(*)(struct pn_link_t *, struct pn_bytes_t)",
     "pn_delivery_pending": "size_t(*)(struct pn_delivery_t *)",
     "pn_delivery_partial": "_Bool(*)(struct pn_delivery_t *)",

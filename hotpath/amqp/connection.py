@@ -24,12 +24,14 @@ from typing import Final, TypeVarTuple, cast
 from hotpath.amqp import audit
 from hotpath.amqp.alarm import Alarm
 from hotpath.amqp.attaching import HALF_OPEN_MAX, open_link
-from hotpath.amqp.bounds import Probation
+from hotpath.amqp.bounds import Holding, Probation
 from hotpath.amqp.cbs import CbsNode
 from hotpath.amqp.conditions import (
     CONNECTION_FORCED,
+    DECODE_ERROR,
     LIMIT_EXCEEDED,
     NOT_ALLOWED,
+    UNAUTHORIZED,
     Condition,
     Refused,
 )
@@ -38,6 +40,7 @@ from hotpath.amqp.engine import Engine
 from hotpath.amqp.frames import BatchMarks, complete_close, fill
 from hotpath.amqp.gate import SessionGate
 from hotpath.amqp.management import ManagementNodes
+from hotpath.amqp.moment import Confirmations, Moment
 from hotpath.amqp.outflow import Outflow, Pumps, Sink
 from hotpath.amqp.rights import LinkRight
 from hotpath.amqp.sasl import Credential, Mechanism, Prelude, Stage
@@ -56,6 +59,12 @@ PEER_IDLE_MS_MIN: Final = 100
 #: Incomplete deliveries of a connection may take so many times the largest message.
 PARTIAL_MESSAGES: Final = 16
 
+#: What the first right, and each of the first links, counts for: about what coming in costs. So a
+#: client that means well is at work soon, whoever else is there.
+WELCOME: Final = 5
+WELCOME_LINKS: Final = 2
+#: Conditions of a connection that was not ended for what it did.
+_BLAMELESS: Final = (CONNECTION_FORCED, UNAUTHORIZED)
 _Given = TypeVarTuple("_Given")
 
 _VERSION: Final = version(PRODUCT)
@@ -81,11 +90,21 @@ class Connection:
         batches: Transfers that are batches.
         cbs: Its `$cbs` node.
         management: Its `$management` nodes.
+        moment: The time of the flush that runs.
+        confirmations: Receivers that wait for a commit.
         wants_message_ids: No message is to go without a message-id.
         stopping: The service is shutting down: no credit any more.
+        account: What its time is set against.
+        earned: Messages it has published and outcomes it has given; a little for coming in.
+        is_unwelcome: It was ended for what it did.
         on_authorized: Called when it gets its first right.
         on_lost: Called when it is gone.
     """
+
+    on_authorized: Callable[[], None]
+    on_lost: Callable[[], None]
+    _tick_ms: int | None
+    _gone_by_ms: int | None
 
     def __init__(
         self,
@@ -99,15 +118,16 @@ class Connection:
         self.context = context
         self.batches = BatchMarks()
         self.cbs, self.management = CbsNode(self), ManagementNodes(self)
-        self.stopping = self.wants_message_ids = False
-        self.on_authorized: Callable[[], None] = _nothing
-        self.on_lost: Callable[[], None] = _nothing
+        self.moment = Moment(context.clock, lock_ms=round(settings.lock_seconds * 1000))
+        self.confirmations = Confirmations(context.committer, self.mark)
+        self.stopping = self.wants_message_ids = self.is_unwelcome = False
+        self.on_authorized = self.on_lost = _nothing
         self._sink = sink
         self._outflow = Outflow(
             sink, context.outgoing, context.clock, bytes_max=settings.output_bytes_max
         )
-        self._peer = peer
-        self._certified = certified
+        self.account = context.fairness.account(peer)
+        self._peer, self._certified = peer, certified
         self._prelude: Prelude | None = Prelude(external=certified is not None)
         self._phase = Phase.PRELUDE
         self._is_open = False
@@ -115,16 +135,16 @@ class Connection:
         self._peer_open = PeerOpen(bytes_max=settings.amqp_frame_bytes)
         self._filled: dict[Fillable, None] = {}
         self._pumps = Pumps()
-        self._partial_bytes = self._refused_links = 0
+        self.earned = self._partial_bytes = self._refused_links = 0
         self._probation: Probation | None = Probation(settings)
+        self._holding = Holding(context.shared)
         self._tasks: set[asyncio.Task[None]] = set()
         self._alarm = Alarm(context.clock, self._on_alarm)
         self._standing = Standing(settings, context.clock, self._alarm)
         self.grants = self._standing.grants
         now_ms = context.clock.ticks_ms()
         self._open_by_ms: int | None = now_ms + round(settings.handshake_seconds * 1000)
-        self._tick_ms: int | None = None
-        self._gone_by_ms: int | None = None
+        self._tick_ms = self._gone_by_ms = None
         self._arm()
 
     @cached_property
@@ -174,10 +194,11 @@ class Connection:
         self._work()
         if self._probation is not None:
             self._vet(self._probation.look_at_sessions(self.engine.session_count))
+        self._vet(self._holding.count(self.engine.link_count, self.engine.session_count))
         self._pumps.after_read()
 
     def _vet(self, too_much: Condition | None) -> None:
-        """End a connection without a right that takes more than such a one may."""
+        """End a connection that takes more than it may."""
         if too_much is not None:
             self.shut(too_much)
 
@@ -188,6 +209,8 @@ class Connection:
             filled, self._filled = self._filled, {}
             for end in filled:
                 end.submit()
+        self.context.settling.count_completed()
+        self.confirmations.hand_in()
 
     def _step_prelude(self, prelude: Prelude) -> None:
         """Go on where the prelude stands now."""
@@ -204,6 +227,7 @@ class Connection:
                 _log.info(
                     "connection refused", extra={"peer": self._peer, "reason": prelude.reason}
                 )
+                self.is_unwelcome = True
                 self._end()
             case Stage.CHECKING if prelude.credential is not None:
                 credential, prelude.credential = prelude.credential, None
@@ -226,6 +250,9 @@ class Connection:
         self._step_prelude(prelude)
 
     async def _check_password(self, prelude: Prelude, credential: Credential) -> None:
+        fairness = self.context.fairness
+        await fairness.turn_of(self.account)
+        began = fairness.now()
         try:
             grant = await self.context.access.by_password(credential.user, credential.password)
         except HotpathError as error:
@@ -236,6 +263,7 @@ class Connection:
             self.audit("login", grant=grant, mechanism="PLAIN")
             prelude.resolve(accepted=True)
         self._guard(self._step_prelude, prelude)
+        fairness.charge(self.account, began, self.earned)
         self.mark()
 
     # Bytes out
@@ -271,7 +299,11 @@ class Connection:
         if self.stopping or self._phase is Phase.CLOSING:
             self._pumps.clear()
             return room
-        return self._pumps.run(room)
+        if self._pumps:
+            self.moment.refresh()
+            room = self._pumps.run(room)
+            self.context.delivering.count_pulled()
+        return room
 
     def writable(self) -> None:
         """The sink has room again."""
@@ -318,6 +350,8 @@ class Connection:
             self.shut(Condition(LIMIT_EXCEEDED, text, {"links": limit}))
             return
         is_open = open_link(self, link)  # type: ignore[arg-type]  # an opaque pointer
+        if is_open and len(self.engine.links) <= WELCOME_LINKS:
+            self.earned += WELCOME
         self._refused_links = 0 if is_open else self._refused_links + 1
         limit = self.context.settings.refused_links_max
         if self._refused_links > limit:
@@ -340,10 +374,15 @@ class Connection:
 
     def on_failure(self, condition: Condition) -> None:
         """Proton has ended the connection."""
+        self.is_unwelcome = True
         fields = {"peer": self._peer, "code": condition.name, "reason": condition.description}
         _log.info("connection failed", extra=fields)
         self.engine.rewrite_frames(partial(complete_close, condition=condition))
         self._close_by()
+
+    def on_deaf(self) -> None:
+        """Of some broken frames Proton tells no error: it only stops to listen."""
+        self.shut(Condition(DECODE_ERROR, "a frame that cannot be decoded has come"))
 
     # The host of link ends
 
@@ -386,6 +425,7 @@ class Connection:
 
     def _on_first_right(self) -> None:
         self._probation = None
+        self.earned += WELCOME
         self.on_authorized()
 
     def recheck(self) -> None:
@@ -401,6 +441,7 @@ class Connection:
 
     def shut(self, condition: Condition) -> None:
         """Close with an error."""
+        self.is_unwelcome |= condition.name not in _BLAMELESS
         if self._phase is Phase.PRELUDE:
             self._end()
         elif self._phase is Phase.RUNNING:
@@ -449,6 +490,7 @@ class Connection:
             self._guard(self._work)
         self._phase = Phase.LOST
         self._outflow.leave()
+        self._holding.leave()
         self._alarm.silence()
         self.cbs.close()
         self.management.close()
@@ -461,7 +503,7 @@ class Connection:
         on_lost, self.on_lost, self.on_authorized = self.on_lost, _nothing, _nothing
         # Nothing that it holds refers back to it any more: what is left of it is freed at once, and
         # does not wait for the cycle collector, from which it may be hidden (`core/keeping.py`).
-        del self.cbs, self.management
+        del self.cbs, self.management, self.confirmations
         on_lost()
 
     # Time
@@ -500,6 +542,7 @@ class Connection:
             return
         if _is_due(self._open_by_ms, now_ms):
             self._open_by_ms = None
+            self.is_unwelcome = True
             _log.info("handshake too slow", extra={"peer": self._peer})
             self._sink.abort()
             return

@@ -4,9 +4,11 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from hotpath.amqp.bounds import Outgoing
+from hotpath.amqp.bounds import Outgoing, Shared
 from hotpath.amqp.engine import Engine
+from hotpath.amqp.fairness import Account, Fairness
 from hotpath.amqp.frames import BatchMarks
+from hotpath.amqp.moment import Confirmations, Moment
 from hotpath.amqp.rights import LinkRight
 from hotpath.auth.rights import Grant, Grants
 from hotpath.config import Settings
@@ -32,27 +34,54 @@ PRODUCT: Final = "hotpath"
 class Flushable(Protocol):
     """A connection as the turn sees it."""
 
+    account: Account
+    earned: int
+
     def flush(self) -> None:
         """Send what there is."""
         ...
 
 
 class Turn:
-    """Flushes each connection that something happened on once a turn of the event loop."""
+    """Flushes each connection that something happened on once a turn of the event loop.
 
-    def __init__(self) -> None:
+    Those that are not favoured get as much time in a turn as for being read (`fairness`).
+    """
+
+    def __init__(self, fairness: Fairness) -> None:
+        self._fairness = fairness
         self._dirty: dict[Flushable, None] = {}
+        # Those for which there was no time.
+        self._late: dict[Flushable, None] = {}
 
     def mark(self, connection: Flushable) -> None:
         """See to it that a connection is flushed."""
-        if not self._dirty:
+        if not self._dirty and not self._late:
             asyncio.get_running_loop().call_soon(self._run)
-        self._dirty[connection] = None
+        if connection not in self._late:
+            self._dirty[connection] = None
 
     def _run(self) -> None:
         dirty, self._dirty = self._dirty, {}
+        late, self._late = self._late, {}
         for connection in dirty:
+            if connection.account.is_favoured:
+                connection.flush()
+            else:
+                late[connection] = None
+        began, fairness = self._fairness.now(), self._fairness
+        while late and fairness.now() - began < fairness.turn_s:
+            connection = next(iter(late))
+            del late[connection]
+            started = fairness.now()
             connection.flush()
+            connection.account.charge(started, fairness.now(), connection.earned)
+        if late:
+            if not self._dirty:
+                asyncio.get_running_loop().call_soon(self._run)
+            for connection in late:
+                self._dirty.pop(connection, None)
+            self._late = late
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +97,9 @@ class Context:
     clock: Clock
     metrics: Metrics
     turn: Turn
+    fairness: Fairness
     outgoing: Outgoing
+    shared: Shared
     scheduling: Scheduling
     peeking: Peeking
     deferrals: Deferrals
@@ -104,8 +135,11 @@ class Host(Protocol):
     grants: Grants
     cbs: "CbsNode"
     management: "ManagementNodes"
+    moment: Moment
+    confirmations: Confirmations
     stopping: bool
     wants_message_ids: bool
+    earned: int
 
     @property
     def engine(self) -> Engine:

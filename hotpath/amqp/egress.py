@@ -18,9 +18,9 @@ same outcome when the commit that holds it is durable, or with `rejected` and
     settled without an outcome     as released
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 from hotpath.amqp import capi, codec, conditions
 from hotpath.amqp.conditions import RESOURCE_DELETED, Condition, condition_of, lock_lost
@@ -28,8 +28,10 @@ from hotpath.amqp.context import Host
 from hotpath.amqp.ends import Handles, Outlet, delivery_of, refer
 from hotpath.amqp.rights import LinkRight
 from hotpath.core.feed import Taken
+from hotpath.core.locks import Holding
 from hotpath.core.subscription import Subscription
 from hotpath.model.errors import LimitReached
+from hotpath.model.message import Batch
 from hotpath.ports import LogFailure
 from hotpath.service.deliver import Receiver
 from hotpath.service.modified import lay_over
@@ -73,6 +75,7 @@ class Egress:
         "_extra",
         "_gone",
         "_host",
+        "_is_usual",
         "_link",
         "_maybe_more",
         "_receiver",
@@ -105,6 +108,8 @@ class Egress:
         self._gone = False
         source = subscription.spec.key.topic.value + "/Subscriptions/" + subscription.spec.id
         self._extra = BrokerAnnotations(deadletter_source=source) if dead else None
+        # Of a subscription, under a lock, and sent as prefix and stored bytes.
+        self._is_usual = not (dead or settled or host.wants_message_ids)
         self._receiver: Receiver = host.context.delivering.attach(
             subscription,
             dead=dead,
@@ -140,9 +145,52 @@ class Egress:
         """Pull and send up to about `room` bytes; how many it were."""
         if self._gone:
             return 0
-        if self.right.ended(self._host.context.clock.now_ms()):
+        if self.right.ended(self._host.moment.now_ms):
             self._host.end_right(self.right)
             return 0
+        if self._is_usual and not self._unsent:
+            sent = self._pump_runs(room)
+            if sent:
+                return sent
+        return self._pump_all(room)
+
+    def _pump_runs(self, room: int) -> int:
+        """As `pump`, as long as whole runs of messages are all there is; 0 if nothing is."""
+        receiver, moment = self._receiver, self._host.moment
+        limit = min(self.twin.allowance(self._window_bytes), PULL_MAX)
+        pull, sent = self._host.context.delivering.pull_run, 0
+        while limit > 0 and sent < room:
+            holding = pull(receiver, limit, now_ms=moment.ticks_ms)
+            if holding is None:
+                break
+            limit -= len(holding.seqs)
+            sent += self._send_holding(holding, room - sent)
+            if self._unsent or not receiver.subscription.ready_count:
+                break
+        self._maybe_more = receiver.subscription.has_more()
+        return sent
+
+    def _send_holding(self, holding: Holding, room: int) -> int:
+        """Send what was locked together; what is not sent waits in a run."""
+        moment, seqs, batch = self._host.moment, holding.seqs, cast("Batch", holding.batch)
+        opening = moment.opening(batch.enqueued_ms, holding.until_ms)
+        payloads: Sequence[bytes] = batch.payloads or ()
+        at, sent = self.twin.send(
+            opening, seqs, 0, batch.first_seq, holding.serial, payloads, min(room, SPILL_BYTES)
+        )
+        if at == len(seqs):
+            return sent
+        run = self._run_of(Taken(batch, seqs, None, holding.serial, holding.until_ms))
+        run.at = at
+        self._unsent.append(run)
+        if sent >= SPILL_BYTES:
+            self._host.engine.spill()
+        sent += self._send(room - sent)
+        self.twin.watch(self.twin.credit(), bool(self._unsent))
+        return sent
+
+    def _pump_all(self, room: int) -> int:
+        """As `pump`, whatever there is."""
         if capi.session_outgoing_bytes(self._session) >= self._window_bytes:
             # The peer's session window is closed: what is sent now would wait in memory.
             self._host.want_pump_after_read(self)
@@ -172,11 +220,11 @@ class Egress:
         """Prepare what the messages of one taking have in common."""
         if part.counts is not None:
             return _Run(part, None, alike=False)
-        until_ms = None if not part.serial else self._host_wall_ms(part.until_ms)
-        prefix = self._prefix(part, until_ms, 0)
+        prefix = self._prefix(part, 0)
         return _Run(part, prefix, alike=not self._host.wants_message_ids)
 
-    def _prefix(self, part: Taken, until_ms: int | None, count: int) -> DeliveryPrefix:
+    def _prefix(self, part: Taken, count: int) -> DeliveryPrefix:
+        until_ms = self._host.moment.wall_ms(part.until_ms) if part.serial else None
         if self._extra is None:
             return common_prefix(part.batch.enqueued_ms, until_ms, count)
         return DeliveryPrefix(
@@ -185,13 +233,6 @@ class Egress:
             delivery_count=count,
             extra=self._extra,
         )
-
-    def _host_wall_ms(self, ticks_ms: int) -> int:
-        """A lock's end for people, a little early, so that many deliveries share one."""
-        context = self._host.context
-        wall_ms = ticks_ms - context.clock.ticks_ms() + context.clock.now_ms()
-        step_ms = max(1, int(context.settings.lock_seconds * 1000) >> 8)
-        return wall_ms - wall_ms % step_ms
 
     def _send(self, room: int) -> int:
         """Send unsent messages while there is room; how many bytes it were."""
@@ -237,8 +278,7 @@ class Egress:
         seq = taken.seqs[at]
         prefix = run.prefix
         if prefix is None:
-            until_ms = None if not taken.serial else self._host_wall_ms(taken.until_ms)
-            prefix = self._prefix(taken, until_ms, taken.counts[at] if taken.counts else 0)
+            prefix = self._prefix(taken, taken.counts[at] if taken.counts else 0)
         try:
             stored = run.payloads[seq - taken.batch.first_seq]
             if taken.modified is not None:
@@ -269,31 +309,21 @@ class Egress:
         if settled or state in (capi.REJECTED, capi.RELEASED, capi.MODIFIED):
             held = self.twin.pop(refer(delivery))
             if held is not None:
+                self._host.earned += 1
                 self._apply(held, delivery, state=state, settled=settled)
 
     def submit(self) -> None:
         """Complete what was accepted, in one go."""
-        taken = self.twin.take()
-        if taken is None:
-            return
-        runs, echo = taken
         receiver, settling = self._receiver, self._host.context.settling
-        lost = settling.complete_runs(receiver.subscription, receiver.feed, runs)
-        if echo and lost:
-            echo = self._answer_lost(echo, Counter(lost))
-        if echo:
-            self._echo_when_durable(echo, capi.ACCEPTED)
-
-    def _answer_lost(self, echo: Handles, lost: Counter[int]) -> Handles:
-        """Answer settlements that came too late; the deliveries of the others."""
-        kept: list[object] = []
-        for seq, delivery in zip(echo.seqs(), echo, strict=True):
-            if lost[seq]:
-                lost[seq] -= 1
-                self._reject_late(delivery_of(delivery))
-            else:
-                kept.append(delivery)
-        return Handles(kept)
+        late: list[object] = []
+        done, waiting = settling.complete_accepted(
+            receiver.subscription, receiver.feed, self.twin, late
+        )
+        self._host.earned += done
+        for delivery in late:
+            self._reject_late(delivery_of(delivery))
+        if waiting:
+            self._host.confirmations.add(self.twin, waiting)
 
     def _apply(self, held: Held, delivery: capi.DeliveryPtr, *, state: int, settled: bool) -> None:
         """Apply any other outcome than accepted."""
@@ -408,6 +438,7 @@ class Egress:
             return
         # Outcomes that came before the end of the link count.
         self.submit()
+        self._host.context.settling.count_completed()
         self._gone = True
         self.twin.clear()
         self._unsent.clear()

@@ -60,6 +60,10 @@ class Shell(Protocol):
         """The peer broke the protocol or was silent for too long; Proton has closed."""
         ...
 
+    def on_deaf(self) -> None:
+        """Proton takes in no further byte of this peer."""
+        ...
+
 
 class Engine:
     """See the module.
@@ -249,10 +253,16 @@ class Engine:
             capi.session_open(capi.event_session(event))
         elif kind == capi.SESSION_REMOTE_CLOSE:
             self._end_session(capi.event_session(event))
-        elif kind == capi.TRANSPORT_ERROR:
-            condition = capi.transport_condition(self._transport)
-            name, text = capi.condition_name(condition), capi.condition_description(condition)
-            shell.on_failure(Condition(name, text))
+        elif kind in (capi.TRANSPORT_ERROR, capi.TRANSPORT_TAIL_CLOSED):
+            self._tell_of_the_end(kind, shell)
+
+    def _tell_of_the_end(self, kind: int, shell: Shell) -> None:
+        if kind == capi.TRANSPORT_TAIL_CLOSED:
+            shell.on_deaf()
+            return
+        condition = capi.transport_condition(self._transport)
+        name, text = capi.condition_name(condition), capi.condition_description(condition)
+        shell.on_failure(Condition(name, text))
 
     def _tell_end(self, kind: int, event: capi.EventPtr) -> None:
         end = self.links.get(capi.event_link(event))

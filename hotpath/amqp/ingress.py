@@ -172,6 +172,7 @@ class Ingress:
         if not payloads:
             taken.settle(capi.ACCEPTED)
             return
+        self._host.earned += len(payloads)
         published = self._when_published(taken)
         self._host.context.publishing.submit(self.topic, payloads, published, via=VIA)
 

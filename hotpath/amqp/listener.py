@@ -10,19 +10,22 @@ import ssl
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from typing import Final
 
 from hotpath.amqp.admission import Admission, Ticket
-from hotpath.amqp.bounds import Outgoing
+from hotpath.amqp.bounds import Outgoing, Shared
 from hotpath.amqp.connection import Connection
 from hotpath.amqp.context import Context, Turn
+from hotpath.amqp.fairness import Fairness
 from hotpath.amqp.outflow import Sink
+from hotpath.amqp.pace import Pace
 from hotpath.amqp.sockets import READ_BYTES, SocketSink
 from hotpath.auth.rights import Grant
 from hotpath.config import Endpoint, Settings
 from hotpath.ports import Clock, LogFailure
 from hotpath.service.access import Access
-from hotpath.service.clock import sleep_until
+from hotpath.service.clock import sleep_until, stopwatch
 from hotpath.service.commit import Committer
 from hotpath.service.deferred import Deferrals
 from hotpath.service.deliver import Delivering
@@ -34,6 +37,8 @@ from hotpath.service.settle import Settling
 from hotpath.telemetry import Metrics, get_logger
 
 BACKLOG: Final = 1_024
+#: Connections accepted before others have a turn.
+ACCEPTS_AT_ONCE: Final = 8
 #: Pause when the machine has no room for another connection, milliseconds.
 EXHAUSTED_MS: Final = 100
 
@@ -59,6 +64,7 @@ class AmqpEdge:
         clock: Clock,
         metrics: Metrics,
     ) -> None:
+        fairness = Fairness(settings.fair_turn_ms / 1000, now=stopwatch(clock))
         self._context = Context(
             access=access,
             publishing=publishing,
@@ -68,14 +74,17 @@ class AmqpEdge:
             settings=settings,
             clock=clock,
             metrics=metrics,
-            turn=Turn(),
+            turn=Turn(fairness),
+            fairness=fairness,
             outgoing=Outgoing(settings),
+            shared=Shared(settings),
             scheduling=scheduling,
             peeking=peeking,
             deferrals=deferrals,
             points=points,
         )
         self.admission = Admission(settings, metrics, clock)
+        self._pace = Pace(settings.accepts_per_second, clock)
         self._shared = bytearray(READ_BYTES)
         self._listening: list[tuple[socket.socket, asyncio.Task[None]]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -106,14 +115,16 @@ class AmqpEdge:
 
     async def _accept(self, listening: socket.socket, tls: ssl.SSLContext | None) -> None:
         loop, clock = asyncio.get_running_loop(), self._context.clock
-        while True:
+        for number in count(1):
+            if number % ACCEPTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
             try:
                 accepted, peer = await loop.sock_accept(listening)
             except OSError as error:
                 _log.warning("accept failed", extra={"reason": str(error)})
                 await sleep_until(clock, clock.ticks_ms() + EXHAUSTED_MS)
                 continue
-            ticket = self.admission.enter(str(peer[0]), "amqps" if tls else "amqp")
+            ticket = self._admit(str(peer[0]), "amqps" if tls else "amqp")
             if ticket is None:
                 accepted.close()
                 continue
@@ -122,6 +133,15 @@ class AmqpEdge:
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
             ticket.evict = partial(_cancel, task)
+            wait_ms = self._pace.take()
+            if wait_ms:
+                await sleep_until(clock, clock.ticks_ms() + wait_ms)
+
+    def _admit(self, address: str, listener: str) -> Ticket | None:
+        if self._context.fairness.is_burdened_by(address):
+            self.admission.refuse(address, "busy")
+            return None
+        return self.admission.enter(address, listener)
 
     async def _connect(
         self, accepted: socket.socket, ticket: Ticket, tls: ssl.SSLContext | None
@@ -135,6 +155,7 @@ class AmqpEdge:
         def protocol() -> SocketSink:
             return SocketSink(
                 shared=self._shared,
+                fairness=self._context.fairness,
                 output_bytes_max=self._context.settings.output_bytes_max,
                 adopt=adopt,
                 left=ticket.leave,
@@ -161,7 +182,7 @@ class AmqpEdge:
 
         None when there are too many connections.
         """
-        ticket = self.admission.enter(address, "websocket")
+        ticket = self._admit(address, "websocket")
         if ticket is None:
             return None
         connection = self._adopt(sink, ticket, certified)
@@ -172,7 +193,7 @@ class AmqpEdge:
         return connection
 
     def _forget_websocket(self, connection: Connection, ticket: Ticket) -> None:
-        self._forget(connection)
+        self._forget(connection, ticket)
         ticket.leave()
 
     def _adopt(self, sink: Sink, ticket: Ticket, certified: Grant | None) -> Connection | None:
@@ -180,13 +201,15 @@ class AmqpEdge:
             return None
         connection = Connection(self._context, sink, peer=ticket.address, certified=certified)
         connection.on_authorized = ticket.authorize
-        connection.on_lost = lambda: self._forget(connection)
+        connection.on_lost = lambda: self._forget(connection, ticket)
         ticket.evict = connection.abort
         self._connections[connection] = None
         return connection
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: Connection, ticket: Ticket) -> None:
         self._connections.pop(connection, None)
+        if connection.is_unwelcome:
+            ticket.strike()
         if not self._connections:
             self._all_gone.set()
 
@@ -222,6 +245,7 @@ class AmqpEdge:
             connection.abort()
         # Aborted transports say so in the next turn.
         await asyncio.sleep(0)
+        self._context.fairness.finish()
 
     async def _stop_listening(self) -> None:
         tasks = [task for _, task in self._listening] + list(self._handshakes)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from struct import Struct
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from hotpath.amqp import capi
 from hotpath.wire.stored import is_plain
@@ -33,6 +33,8 @@ Held = tuple[int, int, capi.DeliveryPtr]
 _seq_and_serial = itemgetter(0, 1)
 _serial = itemgetter(1)
 
+_Kept = TypeVar("_Kept")
+
 
 def output(transport: capi.TransportPtr) -> tuple[bytes, bool]:
     """All that a transport has to send, and whether nothing will follow any more."""
@@ -43,6 +45,13 @@ def output(transport: capi.TransportPtr) -> tuple[bytes, bool]:
         chunks.append(capi.unpack(_OUTPUT, size))
         pop(transport, size)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks), size < 0
+
+
+def _settle(deliveries: Sequence[capi.DeliveryPtr], state: int) -> None:
+    update, settle = capi.delivery_update, capi.delivery_settle
+    for delivery in deliveries:
+        update(delivery, state)
+        settle(delivery)
 
 
 class Handles:
@@ -65,10 +74,7 @@ class Handles:
 
     def settle(self, state: int) -> None:
         """Give all an outcome and settle them; then there are none left."""
-        update, settle = capi.delivery_update, capi.delivery_settle
-        for delivery in self._deliveries:
-            update(delivery, state)
-            settle(delivery)
+        _settle(self._deliveries, state)
         self._deliveries, self._seqs = [], []
 
     def seqs(self) -> list[int]:
@@ -132,13 +138,23 @@ class Inlet:
 class Outlet:
     """Our end of a receiving link."""
 
-    __slots__ = ("_accepted", "_credit_seen", "_echo", "_held", "_link", "_unsent", "noted")
+    __slots__ = (
+        "_accepted",
+        "_credit_seen",
+        "_echo",
+        "_held",
+        "_link",
+        "_unsent",
+        "_waiting",
+        "noted",
+    )
 
     def __init__(self, link: capi.LinkPtr) -> None:
         self._link = link
         self._held: dict[capi.DeliveryPtr, Held] = {}
         self._accepted: list[Held] = []
         self._echo: list[Held] = []
+        self._waiting: list[capi.DeliveryPtr] = []
         self._credit_seen = 0
         self._unsent = False
         self.noted = False
@@ -156,16 +172,18 @@ class Outlet:
         payloads: Sequence[bytes],
         room: int,
     ) -> tuple[int, int]:
-        """Send from `at` on until `room` is used up or a message is not plain."""
+        """Send from `at` on until `room` is used up or a message is not plain; then `watch`."""
         sent = 0
         for index in range(at, len(seqs)):
             seq = seqs[index]
             place = seq - first_seq
             if sent >= room or not 0 <= place < len(payloads) or not is_plain(payloads[place]):
+                self.watch(self.credit(), True)
                 return index, sent
             encoded = opening + _pack_seq(seq) + payloads[place]
             self.send_one(seq, serial, encoded)
             sent += len(encoded)
+        self.watch(self.credit(), False)
         return max(at, len(seqs)), sent
 
     def send_one(self, seq: int, serial: int, encoded: bytes) -> None:
@@ -201,6 +219,32 @@ class Outlet:
         self.noted = self.noted or first
         return first
 
+    def complete(
+        self,
+        unsettled: dict[int, _Kept],
+        locked: object,
+        done: list[int],
+        late: list[object],
+    ) -> int:
+        """Take out what was accepted and is under its lock; how many wait for `confirm` now."""
+        self.noted = False
+        accepted, echo = self._accepted, self._echo
+        self._accepted, self._echo = [], []
+        for held in accepted:
+            _take_out(unsettled, locked, held, done)
+        # Proton reports ranges in any order; in this one it answers with ranges.
+        echo.sort(key=_seq_and_serial)
+        before = len(self._waiting)
+        for held in echo:
+            kept = _take_out(unsettled, locked, held, done)
+            (self._waiting if kept else late).append(held[2])
+        return len(self._waiting) - before
+
+    def confirm(self, count: int) -> None:
+        """Tell the first of those that wait that they are accepted; none if there are none."""
+        _settle(self._waiting[:count], capi.ACCEPTED)
+        del self._waiting[:count]
+
     def take(self) -> tuple[list[tuple[int, list[int]]], Handles] | None:
         """Runs of what was accepted since the last time, and who waits for our outcome."""
         self.noted = False
@@ -224,7 +268,13 @@ class Outlet:
 
     def clear(self) -> None:
         """Forget all deliveries."""
-        self._held, self._accepted, self._echo = {}, [], []
+        self._held, self._accepted, self._echo, self._waiting = {}, [], [], []
+
+    def allowance(self, bytes_max: int) -> int:
+        """The credit that may be used up without a further look; -1 where one is needed."""
+        link = self._link
+        full = capi.session_outgoing_bytes(capi.link_session(link)) >= bytes_max
+        return -1 if full or capi.link_get_drain(link) else capi.link_credit(link)
 
     def credit(self) -> int:
         """The link's credit."""
@@ -243,6 +293,17 @@ class Outlet:
         link = self._link
         changed = self._unsent or capi.link_credit(link) != self._credit_seen
         return changed or capi.link_get_drain(link)
+
+
+def _take_out(unsettled: dict[int, _Kept], locked: object, held: Held, done: list[int]) -> bool:
+    """Take a message out if it is still under its lock."""
+    seq, serial, _ = held
+    holding: Any = unsettled.get(seq)
+    if holding is None or holding.serial != serial or holding.state is not locked:
+        return False
+    del unsettled[seq]
+    done.append(seq)
+    return True
 
 
 class Ends:

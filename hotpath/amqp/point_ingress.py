@@ -71,5 +71,6 @@ class PointIngress(Ingress):
             taken.settle(capi.ACCEPTED)
             return
         tenant = self.topic.tenant
+        self._host.earned += len(values)
         published = self._when_published(taken)
         self._host.context.points.submit(tenant, str(tenant), values, published, via=VIA)

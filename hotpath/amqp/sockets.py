@@ -3,22 +3,28 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
 from typing_extensions import override
 
 from hotpath.amqp.connection import Connection
+from hotpath.amqp.fairness import Fairness
 
 #: Bytes read from a socket at once.
 READ_BYTES: Final = 262_144
+#: The same of one that has not earned more: what is kept when it must wait.
+SMALL_READ_BYTES: Final = 2_048
 
 
 class SocketSink(asyncio.BufferedProtocol):
     """A TCP or TLS connection, as asyncio drives it and as a connection writes to it.
 
     Args:
-        shared: The read buffer of all sockets: what is read is taken in before the next read.
+        shared: The read buffer of all sockets: what is read is taken in before the next read, or
+            kept apart when others are to be read first.
+        fairness: Says who is read first.
         output_bytes_max: Unsent bytes above which `resume_writing` will tell of room.
         adopt: Makes the connection once the transport (and TLS) stands; None: refused.
         left: Called when the socket is gone, or was never there.
@@ -28,12 +34,17 @@ class SocketSink(asyncio.BufferedProtocol):
         self,
         *,
         shared: bytearray,
+        fairness: Fairness,
         output_bytes_max: int,
         adopt: Callable[["SocketSink"], Connection | None],
         left: Callable[[], None],
     ) -> None:
         self._shared = shared
         self._view = memoryview(shared)
+        self._small_view = self._view[:SMALL_READ_BYTES]
+        self._fairness = fairness
+        self._kept = b""
+        self._is_throttled = False
         self._output_bytes_max = output_bytes_max
         self._adopt = adopt
         self._left = left
@@ -62,12 +73,39 @@ class SocketSink(asyncio.BufferedProtocol):
 
     @override
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._view
+        connection = self._connection
+        return self._view if connection and connection.account.is_favoured else self._small_view
 
     @override
     def buffer_updated(self, nbytes: int) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        if self._fairness.may_go(connection.account):
+            self._take_in(connection, self._shared, nbytes)
+            return
+        self._kept = bytes(self._small_view[:nbytes])
+        self._set_reading(on=False)
+        self._fairness.wait(connection.account, self._read_kept)
+
+    def _take_in(self, connection: Connection, chunk: bytes | bytearray, size: int) -> None:
+        if connection.account.is_favoured and not self._fairness.is_contended:
+            connection.receive(chunk, size)
+            return
+        began = self._fairness.now()
+        connection.receive(chunk, size)
+        self._fairness.charge(connection.account, began, connection.earned)
+
+    def _read_kept(self) -> None:
+        """It is this one's turn: take in what was kept, and read the socket again."""
+        kept, self._kept = self._kept, b""
         if self._connection is not None:
-            self._connection.receive(self._shared, nbytes)
+            self._take_in(self._connection, kept, len(kept))
+            self._set_reading(on=not self._is_throttled)
+
+    def _set_reading(self, *, on: bool) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            (self._transport.resume_reading if on else self._transport.pause_reading)()
 
     @override
     def resume_writing(self) -> None:
@@ -77,8 +115,18 @@ class SocketSink(asyncio.BufferedProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         connection, self._connection, self._transport = self._connection, None, None
-        if connection is not None:
-            connection.lost()
+        if connection is None:
+            self._left()
+        elif self._fairness.may_go(connection.account):
+            self._leave(connection)
+        else:
+            # Thousands may go at once.
+            self._fairness.wait(connection.account, partial(self._leave, connection))
+
+    def _leave(self, connection: Connection) -> None:
+        began = self._fairness.now()
+        connection.lost()
+        self._fairness.charge(connection.account, began, connection.earned)
         self._left()
 
     # As a sink
@@ -94,13 +142,13 @@ class SocketSink(asyncio.BufferedProtocol):
 
     def pause_reading(self) -> None:
         """Read no more for now."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._is_throttled = True
+        self._set_reading(on=False)
 
     def resume_reading(self) -> None:
         """Read again."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._is_throttled = False
+        self._set_reading(on=not self._kept)
 
     def close(self) -> None:
         """Send what is kept, then close."""

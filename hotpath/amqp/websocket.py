@@ -188,7 +188,11 @@ async def _read(sink: WebSocketSink, connection: Connection, sending: "asyncio.T
         data = reading.result()
         if data is None:
             return
+        fairness = connection.context.fairness
+        await fairness.turn_of(connection.account)
+        began = fairness.now()
         connection.receive(data, len(data))
+        fairness.charge(connection.account, began, connection.earned)
 
 
 def _certified(request: web.Request, access: Access) -> Grant | None:

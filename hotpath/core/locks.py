@@ -29,9 +29,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from heapq import heappop, heappush
-from typing import Final
+from typing import Final, Protocol
 
-from hotpath import native
 from hotpath.model.message import Batch
 
 #: Holdings up to which nobody looks for ended ones among them.
@@ -68,18 +67,37 @@ class Holding:
 
     __slots__ = ("batch", "receiver", "seqs", "serial", "state", "until_ms", "was_deferred")
 
-    def __init__(self, batch: Batch | None, state: State) -> None:
+    def __init__(  # one for each taking: keywords would cost as much as all the rest
+        self,
+        batch: Batch | None,
+        state: State,
+        receiver: object | None = None,
+        serial: int = 0,
+        until_ms: int = 0,
+        seqs: Sequence[int] = (),
+    ) -> None:
         self.batch = batch
         self.state = state
-        self.receiver: object | None = None
-        self.serial = 0
-        self.until_ms = 0
-        self.seqs: Sequence[int] = ()
+        self.receiver = receiver
+        self.serial = serial
+        self.until_ms = until_ms
+        self.seqs = seqs
         self.was_deferred = False
 
 
-if native.ENABLED:
-    from hotpath.native._native import complete as _complete_in_c
+class Accepted(Protocol):
+    """Messages that receivers have accepted, each with the serial of its lock."""
+
+    def complete(
+        self,
+        unsettled: dict[int, Holding],
+        locked: State,
+        done: list[int],
+        late: list[object],
+        /,
+    ) -> int:
+        """Take out what is still locked; see `LockTable.complete_accepted`."""
+        ...
 
 
 #: Nothing is ever put into this one: most tables have no lock, and an empty queue takes memory.
@@ -185,7 +203,10 @@ class LockTable:
     ) -> Holding:
         """Lock messages that are taken for the first time, or were `pop_returned`."""
         holding = self._new_lock(batch, seqs, receiver=receiver, now_ms=now_ms)
-        self.unsettled.update(dict.fromkeys(seqs, holding))
+        if len(seqs) == 1:
+            self.unsettled[seqs[0]] = holding
+        else:
+            self.unsettled.update(dict.fromkeys(seqs, holding))
         return holding
 
     def lock_deferred(self, seq: int, batch: Batch, *, receiver: object, now_ms: int) -> Holding:
@@ -198,26 +219,30 @@ class LockTable:
     def _new_lock(
         self, batch: Batch | None, seqs: Sequence[int], *, receiver: object, now_ms: int
     ) -> Holding:
-        if len(self._expiring) >= max(EXPIRING_MIN, 2 * self._locked):
+        expiring = self._expiring
+        if expiring:
+            self._forget_ended()
+        if len(expiring) >= EXPIRING_MIN and len(expiring) >= 2 * self._locked:
             # At least half of them are settled: without this they would stay until their time.
-            self._expiring = deque(filter(self._still_locked, self._expiring))
+            expiring = self._expiring = deque(filter(self._still_locked, expiring))
+        elif expiring is _NO_HOLDINGS:
+            expiring = self._expiring = deque()
         self._serial += 1
-        holding = Holding(batch, _LOCKED)
-        holding.receiver = receiver
-        holding.serial = self._serial
-        holding.until_ms = self._end_of_lock(now_ms)
-        holding.seqs = seqs
-        self._expire_later(holding)
+        until_ms = FOREVER if self._lock_ms is None else now_ms + self._lock_ms
+        holding = Holding(batch, _LOCKED, receiver, self._serial, until_ms, seqs)
+        expiring.append(holding)
         self._locked += len(seqs)
         return holding
 
-    def _expire_later(self, holding: Holding) -> None:
-        if self._expiring is _NO_HOLDINGS:
-            self._expiring = deque()
-        self._expiring.append(holding)
-
-    def _end_of_lock(self, now_ms: int) -> int:
-        return FOREVER if self._lock_ms is None else now_ms + self._lock_ms
+    def _forget_ended(self) -> None:
+        """Forget the oldest holdings as far as nothing is left of them: most end in order."""
+        expiring, held = self._expiring, self.unsettled.get
+        while expiring:
+            first = expiring[0]
+            # The last message of a holding is usually the last one to be settled.
+            if (first.seqs and held(first.seqs[-1]) is first) or self._still_locked(first):
+                return
+            expiring.popleft()
 
     def returned_front(self) -> int | None:
         """The lowest message that waits to be taken again, or None."""
@@ -244,22 +269,33 @@ class LockTable:
 
     def complete(self, held: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
         """Settle messages (number and lock serial) for good; these, and those that were lost."""
-        return self.complete_runs((serial, [seq]) for seq, serial in held)
-
-    def complete_runs(self, runs: Iterable[tuple[int, list[int]]]) -> tuple[list[int], list[int]]:
-        """As `complete`, for runs of messages under one lock: its serial and their numbers."""
         done: list[int] = []
         lost: list[int] = []
-        for serial, seqs in runs:
-            if native.ENABLED:
-                _complete_in_c(self.unsettled, serial, seqs, _LOCKED, done, lost)
+        for seq, serial in held:
+            if self.held(seq, serial) is None:
+                lost.append(seq)
             else:
-                complete_run(self.unsettled, serial, seqs, done, lost)
+                del self.unsettled[seq]
+                done.append(seq)
+        self._completed(done)
+        return done, lost
+
+    def complete_accepted(self, accepted: Accepted, late: list[object]) -> tuple[list[int], int]:
+        """As `complete`, for what a link end has gathered: it walks the table itself.
+
+        Deliveries whose receivers wait for an answer and whose lock was lost are added to `late`.
+        Returns the messages that are settled, and how many receivers wait for an answer to them.
+        """
+        done: list[int] = []
+        waiting = accepted.complete(self.unsettled, _LOCKED, done, late)
+        self._completed(done)
+        return done, waiting
+
+    def _completed(self, done: list[int]) -> None:
         self._locked -= len(done)
         if self.counts or self.deferred or self._early or self.modified:
             for seq in done:
                 self._forget(seq)
-        return done, lost
 
     def settle(self, seq: int) -> None:
         """Forget a message: it is done with, whatever state it was in."""
@@ -332,10 +368,10 @@ class LockTable:
         renewed.receiver = holding.receiver
         renewed.serial = holding.serial
         renewed.was_deferred = holding.was_deferred
-        renewed.until_ms = self._end_of_lock(now_ms)
+        renewed.until_ms = FOREVER if self._lock_ms is None else now_ms + self._lock_ms
         renewed.seqs = (seq,)
         self.unsettled[seq] = renewed
-        self._expire_later(renewed)
+        self._expiring.append(renewed)
         return renewed
 
     # Time and loss
@@ -384,25 +420,12 @@ class LockTable:
         holding.seqs = left
         return left
 
+    def has_changes(self) -> bool:
+        """Whether something is to be handed to a commit beside what is settled."""
+        return bool(self.changed_counts or self.changed_deferred or self.changed_modified)
+
     def forget_changes(self) -> None:
         """The changes have been handed to a commit."""
         self.changed_counts = {}
         self.changed_deferred = {}
         self.changed_modified = {}
-
-
-def complete_run(
-    unsettled: dict[int, Holding],
-    serial: int,
-    seqs: Iterable[int],
-    done: list[int],
-    lost: list[int],
-) -> None:
-    """Take out the messages under the lock of this serial; each number goes to one of the lists."""
-    for seq in seqs:
-        holding = unsettled.get(seq)
-        if holding is None or holding.serial != serial or holding.state is not _LOCKED:
-            lost.append(seq)
-        else:
-            del unsettled[seq]
-            done.append(seq)

@@ -23,7 +23,7 @@ from itertools import chain, islice
 from typing import Final
 
 from hotpath.core.feed import Taken
-from hotpath.core.locks import LockTable, State
+from hotpath.core.locks import Holding, LockTable, State
 from hotpath.model.message import Batch
 from hotpath.model.subscription import Progress, ProgressDelta, SubscriptionSpec
 from qel import Filter
@@ -51,6 +51,7 @@ class Subscription:
 
     Attributes:
         spec: What it is.
+        key: Whose log it reads; the very object of its topic once it takes part there.
         filter: The compiled filter, the creator's condition included.
         locks: Messages that were taken and are not settled.
         behind_at: Where to read on in the log, or None when live.
@@ -87,6 +88,7 @@ class Subscription:
         "delivered_total",
         "filter",
         "full",
+        "key",
         "locks",
         "locks_max",
         "matched_total",
@@ -107,6 +109,7 @@ class Subscription:
         locks_max: int,
     ) -> None:
         self.spec = spec
+        self.key = spec.key
         self.filter = filter_
         self.locks = locks
         self.locks_max = locks_max
@@ -172,13 +175,10 @@ class Subscription:
             self.behind_at = batch.first_seq
             self.changed_since_snapshot = True
             return
-        self._queue(_Run(batch, seqs))
-        self._ready_count += len(seqs)
-
-    def _queue(self, run: _Run) -> None:
         if self._ready is _NO_RUNS:
             self._ready = deque()
-        self._ready.append(run)
+        self._ready.append(_Run(batch, seqs))
+        self._ready_count += len(seqs)
 
     def refill(self, batch: Batch, seqs: Sequence[int]) -> None:
         """Queue what matches in a batch read from the log, and go on behind it.
@@ -193,7 +193,9 @@ class Subscription:
             gone, deferred = self._resumed_settled, self.locks.deferred
             seqs = [seq for seq in seqs if seq not in gone and seq not in deferred]
         if seqs:
-            self._queue(_Run(batch, seqs))
+            if self._ready is _NO_RUNS:
+                self._ready = deque()
+            self._ready.append(_Run(batch, seqs))
             self._ready_count += len(seqs)
         self.behind_at = batch.end_seq
 
@@ -263,6 +265,10 @@ class Subscription:
         """Whether there is anything to take, now or after loading."""
         return self._ready_count > 0 or self.locks.returned_front() is not None
 
+    def has_more(self) -> bool:
+        """Whether another taking may give something, now, after loading or from the log."""
+        return self.behind_at is not None or self.has_ready()
+
     @property
     def ready_count(self) -> int:
         """Matched messages queued in memory."""
@@ -281,6 +287,33 @@ class Subscription:
         if self.missing is None:
             self._take_ready(taken, limit, receiver=receiver, now_ms=now_ms, lock=lock)
         return taken
+
+    def take_run(self, limit: int, *, receiver: object, now_ms: int) -> Holding | None:
+        """Lock what matched in the next batch, where there is nothing else to be thought of.
+
+        None, and nothing has changed: `take` finds out what there is.
+        """
+        if not self._ready:
+            return None
+        run, locks = self._ready[0], self.locks
+        seqs, batch = run.seqs, run.batch
+        count = len(seqs)
+        if (
+            not 0 < count <= limit
+            or run.start
+            or locks.returned
+            or self.missing is not None
+            or self.behind_at is not None
+            or batch.payloads is None
+            or not batch.lasting
+            or len(locks.unsettled) + count > self.locks_max
+            or seqs[0] < self._resumed_history_end
+        ):
+            return None
+        self._ready.popleft()
+        self._ready_count -= count
+        self.delivered_total += count
+        return locks.lock(batch, seqs, receiver=receiver, now_ms=now_ms)
 
     def _take_returned(
         self, taken: list[Taken], receiver: object, *, now_ms: int, lock: bool
@@ -435,24 +468,29 @@ class Subscription:
 
     def collect_delta(self, *, routed_to: int, active_ms: int | None) -> ProgressDelta:
         """What has changed since the last commit; the next one starts afresh."""
-        cursor = self.cursor(routed_to)
+        cursor, since, locks = self.cursor(routed_to), self._settled_since, self.locks
         beyond: tuple[int, ...] = ()
-        # In order is usual: then the cursor says it all.
-        if self._settled_since and max(self._settled_since) >= cursor:
-            beyond = tuple(seq for seq in self._settled_since if seq >= cursor)
+        if since:
+            # In order is usual: then the cursor says it all.
+            if max(since) >= cursor:
+                beyond = tuple(seq for seq in since if seq >= cursor)
+            self._settled_since = []
+        self.changed_since_snapshot = True
+        if not locks.has_changes():
+            return ProgressDelta(
+                cursor, beyond, (), (), active_ms, self.settled_total, self.delivered_total
+            )
         delta = ProgressDelta(
             cursor,
             beyond,
-            tuple(self.locks.changed_counts.items()),
-            tuple(self.locks.changed_deferred.items()),
+            tuple(locks.changed_counts.items()),
+            tuple(locks.changed_deferred.items()),
             active_ms,
             self.settled_total,
             self.delivered_total,
-            tuple(self.locks.changed_modified.items()),
+            tuple(locks.changed_modified.items()),
         )
-        self._settled_since = []
-        self.locks.forget_changes()
-        self.changed_since_snapshot = True
+        locks.forget_changes()
         return delta
 
     def snapshot(self, *, routed_to: int) -> Progress:

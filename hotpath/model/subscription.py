@@ -11,6 +11,7 @@ Between full snapshots the log keeps small `ProgressDelta`s, one a commit and ch
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hotpath.model.names import PublisherId, SubscriptionId, TenantId, Topic, TopicKey
 
@@ -60,8 +61,7 @@ class PublisherSpec:
     creator: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ProgressDelta:
+class ProgressDelta(NamedTuple):
     """What one commit changes in a subscription's progress.
 
     Everything below `cursor` is settled; `settled` are further ones at or above it. `counts`

@@ -1,6 +1,9 @@
 """What the C helper offers; addresses are integers."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+_Kept = TypeVar("_Kept")
 
 def bind(table: dict[str, int]) -> None:
     """Take over Proton's functions by their addresses; before all that has to do with Proton."""
@@ -25,17 +28,6 @@ def frame(payloads: Sequence[bytes]) -> bytes:
 
 def cut(body: bytes, count: int, /) -> list[bytes] | None:
     """The payloads of a framed batch; None when its index does not fit it."""
-
-def complete(
-    unsettled: Mapping[int, object],
-    serial: int,
-    seqs: list[int],
-    locked: object,
-    done: list[int],
-    lost: list[int],
-    /,
-) -> None:
-    """Take out the messages under the lock of this serial; each number goes to `done` or `lost`."""
 
 class Puller:
     """Reads a fixed set of names, given by their UTF-8, out of messages."""
@@ -97,14 +89,31 @@ class Outlet:
     ) -> tuple[int, int]:
         """Send from `at` on until `room` is used up or a message is not plain.
 
-        The index of the next one, and the bytes sent.
+        The index of the next one, and the bytes sent. Flow is watched as after `watch`.
         """
 
     def send_one(self, seq: int, serial: int, encoded: bytes, /) -> None:
         """Send a message that is encoded already."""
 
+    def complete(
+        self,
+        unsettled: dict[int, _Kept],
+        locked: object,
+        done: list[int],
+        late: list[object],
+        /,
+    ) -> int:
+        """Take out what was accepted since the last time and is still under its lock.
+
+        Numbers go to `done`; to `late` go deliveries that wait for our outcome and whose lock was
+        lost. How many others wait for it now, until `confirm`.
+        """
+
+    def confirm(self, count: int, /) -> None:
+        """Tell the first of those that wait that they are accepted; none if there are none."""
+
     def take(self) -> tuple[list[tuple[int, list[int]]], Handles] | None:
-        """What was accepted since the last time.
+        """What was accepted since the last time, where the locks are looked up elsewhere.
 
         Runs of a lock's serial and its messages; and the deliveries that wait for our outcome.
         """
@@ -114,6 +123,12 @@ class Outlet:
 
     def clear(self) -> None:
         """Forget all deliveries."""
+
+    def allowance(self, bytes_max: int, /) -> int:
+        """The credit that may be used up without a further look.
+
+        -1 when the peer drains, or so many bytes wait for its session window.
+        """
 
     def credit(self) -> int:
         """The link's credit."""

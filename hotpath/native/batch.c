@@ -1,4 +1,4 @@
-/* Loops over batches: the log's rows, and the settling of many messages. */
+/* Loops over batches: the log's rows; and what a message is held under. */
 #include "native.h"
 
 #include <string.h>
@@ -93,9 +93,8 @@ batch_cut(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
     return payloads;
 }
 
-/* 1 when a holding is a lock with this serial, 0 when not, -1 with an exception set. */
-static int
-is_locked(PyObject *holding, PyObject *serial, PyObject *locked)
+int
+holding_is_locked(PyObject *holding, uint64_t serial, PyObject *locked)
 {
     static PyObject *serial_name, *state_name;
     if (!serial_name && !(serial_name = PyUnicode_InternFromString("serial")))
@@ -111,39 +110,9 @@ is_locked(PyObject *holding, PyObject *serial, PyObject *locked)
     PyObject *own = PyObject_GetAttr(holding, serial_name);
     if (!own)
         return -1;
-    int same = PyObject_RichCompareBool(own, serial, Py_EQ);
+    uint64_t number = PyLong_AsUnsignedLongLong(own);
     Py_DECREF(own);
-    return same;
-}
-
-/* complete(unsettled, serial, seqs, locked, done, lost): take the messages out that are under the
- * lock of this serial; each number goes to one of the two lists at the end. */
-PyObject *
-locks_complete(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
-{
-    if (nargs != 6 || !PyDict_Check(args[0]) || !PyList_Check(args[2]) ||
-        !PyList_Check(args[4]) || !PyList_Check(args[5]))
-        return PyErr_Format(PyExc_TypeError, "complete(dict, int, list, object, list, list)");
-    PyObject *unsettled = args[0], *seqs = args[2], *last = NULL;
-    int locked = 0;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(seqs); i++) {
-        PyObject *seq = PyList_GET_ITEM(seqs, i);
-        PyObject *holding = PyDict_GetItemWithError(unsettled, seq);
-        if (!holding && PyErr_Occurred())
-            goto failed;
-        if (holding && holding != last) {
-            Py_XSETREF(last, Py_NewRef(holding)); /* messages locked together share it */
-            if ((locked = is_locked(holding, args[1], args[3])) < 0)
-                goto failed;
-        }
-        bool kept = holding && locked;
-        if ((kept && PyDict_DelItem(unsettled, seq) < 0) ||
-            PyList_Append(args[kept ? 4 : 5], seq) < 0)
-            goto failed;
-    }
-    Py_XDECREF(last);
-    Py_RETURN_NONE;
-failed:
-    Py_XDECREF(last);
-    return NULL;
+    if (number == UINT64_MAX && PyErr_Occurred())
+        return -1;
+    return number == serial;
 }

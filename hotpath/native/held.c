@@ -10,7 +10,7 @@ int
 held_list_add(HeldList *list, Held held)
 {
     if (list->count == list->room) {
-        size_t room = list->room ? 2 * list->room : 64;
+        size_t room = list->room ? 2 * list->room : 4;
         Held *items = PyMem_Realloc(list->items, room * sizeof(Held));
         if (!items) {
             PyErr_NoMemory();
@@ -21,6 +21,17 @@ held_list_add(HeldList *list, Held held)
     }
     list->items[list->count++] = held;
     return 0;
+}
+
+void
+held_list_shift(HeldList *list, size_t count)
+{
+    if (!count)
+        return; /* there may be no items at all, and nothing may be moved from nowhere */
+    list->count -= count;
+    memmove(list->items, list->items + count, list->count * sizeof(Held));
+    if (!list->count && list->room > 1024)
+        held_list_free(list); /* a burst is over */
 }
 
 void
@@ -87,7 +98,7 @@ int
 held_put(HeldTable *table, Held held)
 {
     if (2 * (table->count + 1) > table->capacity &&
-        resize(table, table->capacity ? 2 * table->capacity : 64) < 0)
+        resize(table, table->capacity ? 2 * table->capacity : 8) < 0)
         return -1;
     size_t at = slot_of(table, held.delivery);
     table->count += !table->slots[at].delivery;
@@ -188,6 +199,15 @@ handles_item(Handles *self, Py_ssize_t index)
     return PyLong_FromVoidPtr(self->list.items[index].delivery);
 }
 
+void
+held_settle(const Held *items, size_t count, uint64_t outcome)
+{
+    for (size_t i = 0; i < count; i++) {
+        proton.delivery_update(items[i].delivery, outcome);
+        proton.delivery_settle(items[i].delivery);
+    }
+}
+
 /* settle(state): all of them, once. */
 static PyObject *
 handles_settle(Handles *self, PyObject *state)
@@ -195,10 +215,7 @@ handles_settle(Handles *self, PyObject *state)
     uint64_t outcome = PyLong_AsUnsignedLongLong(state);
     if (outcome == UINT64_MAX && PyErr_Occurred())
         return NULL;
-    for (size_t i = 0; i < self->list.count; i++) {
-        proton.delivery_update(self->list.items[i].delivery, outcome);
-        proton.delivery_settle(self->list.items[i].delivery);
-    }
+    held_settle(self->list.items, self->list.count, outcome);
     self->list.count = 0;
     Py_RETURN_NONE;
 }

@@ -14,7 +14,8 @@ static const Field functions[] = {
     FUNCTION(collector_peek), FUNCTION(collector_pop), FUNCTION(event_type),
     FUNCTION(event_link), FUNCTION(event_delivery), FUNCTION(link_current),
     FUNCTION(link_advance), FUNCTION(link_recv), FUNCTION(link_send),
-    FUNCTION(link_credit), FUNCTION(link_get_drain), FUNCTION(delivery),
+    FUNCTION(link_credit), FUNCTION(link_get_drain), FUNCTION(link_session),
+    FUNCTION(session_outgoing_bytes), FUNCTION(delivery),
     FUNCTION(delivery_pending), FUNCTION(delivery_partial), FUNCTION(delivery_aborted),
     FUNCTION(delivery_settle), FUNCTION(delivery_settled), FUNCTION(delivery_update),
     FUNCTION(delivery_remote_state), FUNCTION(transport_pending), FUNCTION(transport_peek),
@@ -118,8 +119,6 @@ static PyMethodDef methods[] = {
     {"any_may_expire", wire_any_may_expire, METH_O, "Whether some message may have an end."},
     {"frame", batch_frame, METH_O, "Payloads as one blob with their index."},
     {"cut", (PyCFunction)(void (*)(void))batch_cut, METH_FASTCALL, "The payloads of a blob."},
-    {"complete", (PyCFunction)(void (*)(void))locks_complete, METH_FASTCALL,
-     "Take messages out that are under one lock."},
     {NULL, NULL, 0, NULL},
 };
 

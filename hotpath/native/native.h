@@ -30,7 +30,8 @@ PyObject *wire_any_may_expire(PyObject *module, PyObject *payloads);
 
 PyObject *batch_frame(PyObject *module, PyObject *payloads);
 PyObject *batch_cut(PyObject *module, PyObject *const *args, Py_ssize_t count);
-PyObject *locks_complete(PyObject *module, PyObject *const *args, Py_ssize_t count);
+/* 1 when a holding is a lock with this serial, 0 when not, -1 with an exception set. */
+int holding_is_locked(PyObject *holding, uint64_t serial, PyObject *locked);
 
 /* puller.c, held.c, inlet.c, outlet.c, ends.c */
 

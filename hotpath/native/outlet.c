@@ -14,6 +14,7 @@ typedef struct {
     HeldTable held;
     HeldList accepted; /* settled by their receivers */
     HeldList echo;     /* whose receivers wait for our outcome */
+    HeldList waiting;  /* completed ones of these; told when that is durable */
     int credit_seen;
     char unsent; /* flow is to be told: something waits to be sent */
     char noted;
@@ -41,6 +42,7 @@ outlet_dealloc(Outlet *self)
     held_free(&self->held);
     held_list_free(&self->accepted);
     held_list_free(&self->echo);
+    held_list_free(&self->waiting);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -156,7 +158,8 @@ send_run(Outlet *self, Run *run)
     return sent;
 }
 
-/* send(opening, seqs, at, first_seq, serial, payloads, room): (index of the next one, bytes). */
+/* send(opening, seqs, at, first_seq, serial, payloads, room): (index of the next one, bytes).
+ * Flow is watched from here on as `watch` says. */
 static PyObject *
 outlet_send(Outlet *self, PyObject *args)
 {
@@ -170,6 +173,8 @@ outlet_send(Outlet *self, PyObject *args)
     run.seqs = PySequence_Fast(seqs, "seqs must be a sequence");
     run.payloads = PySequence_Fast(payloads, "payloads must be a sequence");
     Py_ssize_t sent = run.seqs && run.payloads ? send_run(self, &run) : -1;
+    self->credit_seen = proton.link_credit(self->link);
+    self->unsent = sent >= 0 && run.at < PySequence_Fast_GET_SIZE(run.seqs);
     Py_XDECREF(run.seqs);
     Py_XDECREF(run.payloads);
     return sent < 0 ? NULL : Py_BuildValue("nn", run.at, sent);
@@ -225,6 +230,103 @@ outlet_wants_flow(PyObject *outlet)
            proton.link_get_drain(self->link);
 }
 
+/* Where messages that were accepted are taken out, and where each of them goes. */
+typedef struct {
+    PyObject *unsettled; /* dict: number to holding */
+    PyObject *locked;    /* the state of a holding that is a lock */
+    PyObject *done;      /* list: numbers taken out */
+    PyObject *late;      /* list: deliveries that wait for our outcome and whose lock was lost */
+    PyObject *last;      /* the holding looked at last: messages locked together share one */
+    uint64_t serial;
+    int is_locked;
+} Books;
+
+/* Take one message out if it is still under its lock: 1; 0 when not, -1 with an exception set. */
+static int
+take_out(Books *books, const Held *held)
+{
+    PyObject *seq = PyLong_FromUnsignedLongLong(held->seq);
+    if (!seq)
+        return -1;
+    PyObject *holding = PyDict_GetItemWithError(books->unsettled, seq);
+    int kept = holding ? 0 : PyErr_Occurred() ? -1 : 0;
+    if (holding && (holding != books->last || held->serial != books->serial)) {
+        Py_XSETREF(books->last, Py_NewRef(holding));
+        books->serial = held->serial;
+        books->is_locked = holding_is_locked(holding, held->serial, books->locked);
+    }
+    if (holding)
+        kept = books->is_locked;
+    if (kept > 0 && (PyDict_DelItem(books->unsettled, seq) < 0 ||
+                     PyList_Append(books->done, seq) < 0))
+        kept = -1;
+    Py_DECREF(seq);
+    return kept;
+}
+
+/* Take out what receivers have settled; -1 with an exception set. */
+static int
+complete_accepted(Outlet *self, Books *books)
+{
+    int result = 0;
+    for (size_t i = 0; i < self->accepted.count && result >= 0; i++)
+        result = take_out(books, self->accepted.items + i);
+    self->accepted.count = 0;
+    return result < 0 ? -1 : 0;
+}
+
+/* Take out what receivers wait for our outcome of; how many of these, -1 with an exception set. */
+static Py_ssize_t
+complete_echo(Outlet *self, Books *books)
+{
+    size_t before = self->waiting.count;
+    int result = 0;
+    held_list_sort(&self->echo); /* Proton reports ranges in any order; so it answers with some */
+    for (size_t i = 0; i < self->echo.count && result >= 0; i++) {
+        Held *held = self->echo.items + i;
+        result = take_out(books, held);
+        if (result > 0) {
+            result = held_list_add(&self->waiting, *held);
+        } else if (result == 0) {
+            PyObject *address = PyLong_FromVoidPtr(held->delivery);
+            result = address ? PyList_Append(books->late, address) : -1;
+            Py_XDECREF(address);
+        }
+    }
+    self->echo.count = 0;
+    return result < 0 ? -1 : (Py_ssize_t)(self->waiting.count - before);
+}
+
+/* complete(unsettled, locked, done, late): take out what was accepted since the last time; how
+ * many receivers' deliveries wait now for `confirm`. */
+static PyObject *
+outlet_complete(Outlet *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 4 || !PyDict_Check(args[0]) || !PyList_Check(args[2]) || !PyList_Check(args[3]))
+        return PyErr_Format(PyExc_TypeError, "complete(dict, object, list, list)");
+    self->noted = 0;
+    Books books = {args[0], args[1], args[2], args[3], NULL, 0, 0};
+    Py_ssize_t waiting = complete_accepted(self, &books);
+    if (waiting == 0)
+        waiting = complete_echo(self, &books);
+    Py_XDECREF(books.last);
+    return waiting < 0 ? NULL : PyLong_FromSsize_t(waiting);
+}
+
+/* confirm(count): tell the first of those that wait that they are accepted. */
+static PyObject *
+outlet_confirm(Outlet *self, PyObject *number)
+{
+    size_t count = PyLong_AsSize_t(number);
+    if (count == (size_t)-1 && PyErr_Occurred())
+        return NULL;
+    if (count > self->waiting.count)
+        count = self->waiting.count; /* the link has been left meanwhile */
+    held_settle(self->waiting.items, count, proton.accepted);
+    held_list_shift(&self->waiting, count);
+    Py_RETURN_NONE;
+}
+
 /* Append (serial, [seq, ...]) for each run of the same serial; -1 with an exception set. */
 static int
 add_runs(PyObject *runs, const HeldList *list)
@@ -249,7 +351,8 @@ add_runs(PyObject *runs, const HeldList *list)
     return 0;
 }
 
-/* take(): None, or (runs, echo) of what was accepted since the last time: runs of messages under
+/* take(): None, or (runs, echo) of what was accepted since the last time, for who looks up the
+ * locks by himself: runs of messages under
  * one lock each, and those deliveries among them that wait for our outcome, in order. */
 static PyObject *
 outlet_take(Outlet *self, PyObject *Py_UNUSED(none))
@@ -290,6 +393,7 @@ outlet_clear(Outlet *self, PyObject *Py_UNUSED(none))
     held_free(&self->held);
     held_list_free(&self->accepted);
     held_list_free(&self->echo);
+    held_list_free(&self->waiting);
     Py_RETURN_NONE;
 }
 
@@ -311,6 +415,20 @@ outlet_credit(Outlet *self, PyObject *Py_UNUSED(none))
     return PyLong_FromLong(proton.link_credit(self->link));
 }
 
+/* allowance(bytes_max): the credit that may be used up without a further look; -1 when the peer
+ * drains, or so many bytes wait for its session window. */
+static PyObject *
+outlet_allowance(Outlet *self, PyObject *number)
+{
+    size_t bytes_max = PyLong_AsSize_t(number);
+    if (bytes_max == (size_t)-1 && PyErr_Occurred())
+        return NULL;
+    void *session = proton.link_session(self->link);
+    bool closed = proton.session_outgoing_bytes(session) >= bytes_max;
+    bool stop = closed || proton.link_get_drain(self->link);
+    return PyLong_FromLong(stop ? -1 : proton.link_credit(self->link));
+}
+
 static PyObject *
 outlet_draining(Outlet *self, PyObject *Py_UNUSED(none))
 {
@@ -326,7 +444,11 @@ outlet_length(Outlet *self)
 static PyMethodDef outlet_methods[] = {
     {"send", (PyCFunction)outlet_send, METH_VARARGS, "Send messages of one batch."},
     {"send_one", (PyCFunction)outlet_send_one, METH_VARARGS, "Send an encoded message."},
+    {"complete", (PyCFunction)(void (*)(void))outlet_complete, METH_FASTCALL,
+     "Take out what was accepted."},
     {"take", (PyCFunction)outlet_take, METH_NOARGS, "What was accepted since the last time."},
+    {"confirm", (PyCFunction)outlet_confirm, METH_O, "Tell who waits that it is accepted."},
+    {"allowance", (PyCFunction)outlet_allowance, METH_O, "Credit that may be used up."},
     {"pop", (PyCFunction)outlet_pop, METH_O, "Forget a delivery."},
     {"clear", (PyCFunction)outlet_clear, METH_NOARGS, "Forget all deliveries."},
     {"credit", (PyCFunction)outlet_credit, METH_NOARGS, "The link's credit."},

@@ -21,6 +21,8 @@ typedef struct {
     ssize_t (*link_send)(void *link, const char *bytes, size_t size);
     int (*link_credit)(void *link);
     bool (*link_get_drain)(void *link);
+    void *(*link_session)(void *link);
+    size_t (*session_outgoing_bytes)(void *session);
     void *(*delivery)(void *link, pn_bytes tag);
     size_t (*delivery_pending)(void *delivery);
     bool (*delivery_partial)(void *delivery);
@@ -60,6 +62,8 @@ typedef struct {
 } HeldTable;
 
 int held_list_add(HeldList *list, Held held);
+/* Drop the first items. */
+void held_list_shift(HeldList *list, size_t count);
 void held_list_free(HeldList *list);
 void held_list_sort(HeldList *list);
 
@@ -70,6 +74,9 @@ void held_free(HeldTable *table);
 
 /* Handles takes the items of a list over and leaves it empty. */
 PyObject *handles_take(HeldList *list);
+
+/* Settle the deliveries with an outcome. */
+void held_settle(const Held *items, size_t count, uint64_t outcome);
 
 /* What the engine tells a link end in C; 0 done, 1 Python must do it, -1 with an exception set.
  * `careful`: messages are to be looked at one by one. */

@@ -32,3 +32,13 @@ async def sleep_until(clock: Clock, ticks_ms: int) -> None:
         await done
     finally:
         timer.cancel()
+
+
+def stopwatch(clock: Clock) -> Callable[[], float]:
+    """Seconds that the thread has worked; of a clock that is not the machine's own, its time.
+
+    So that a machine which is busy with something else does not make work look dear.
+    """
+    if isinstance(clock, SystemClock):
+        return time.thread_time
+    return lambda: clock.ticks_ms() / 1000

@@ -302,13 +302,18 @@ class Committer:
             if not subscription.deleted:
                 snapshot = subscription.snapshot(routed_to=self._routed_to(subscription))
                 work.snapshots.append((subscription.spec.id, snapshot))
+        key, routed_to = None, 0
         for subscription in self._touched:
-            if not subscription.deleted:
-                delta = subscription.collect_delta(
-                    routed_to=self._routed_to(subscription),
-                    active_ms=subscription.persisted_active_ms,
-                )
-                work.progress.append((subscription.spec.id, delta))
+            if subscription.deleted:
+                continue
+            if subscription.key is not key:
+                # Most are of one topic, and share its key.
+                key = subscription.key
+                routed_to = self._routed_to(subscription)
+            delta = subscription.collect_delta(
+                routed_to=routed_to, active_ms=subscription.persisted_active_ms
+            )
+            work.progress.append((subscription.spec.id, delta))
         self._touched = {}
 
     def _next_in_full(self) -> list[Subscription]:
@@ -321,7 +326,7 @@ class Committer:
         return chosen
 
     def _routed_to(self, subscription: Subscription) -> int:
-        topic = self._topics.get(subscription.spec.key)
+        topic = self._topics.get(subscription.key)
         return topic.routed_to if topic is not None else subscription.spec.start_seq
 
     async def _run(self, gathered: _Gathered) -> None:

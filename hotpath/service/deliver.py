@@ -8,10 +8,11 @@ subscription compete: each wake-up begins with another one.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from hotpath.core.deadletter import DeadLetterQueue
 from hotpath.core.feed import Taken
+from hotpath.core.locks import Holding
 from hotpath.core.subscription import Subscription
 from hotpath.model.errors import LimitReached, NotFound
 from hotpath.model.message import Batch
@@ -23,6 +24,7 @@ from hotpath.service.recount import recount_one
 from hotpath.service.replay import Replay
 from hotpath.service.settle import Settling
 from hotpath.service.topics import Topics
+from hotpath.service.waking import Waking
 from hotpath.telemetry import Metrics, get_logger
 
 #: Payload bytes read at once when a message is no longer in memory.
@@ -129,6 +131,12 @@ def _nobody() -> None:
     """Who hears of a receiver that is detached."""
 
 
+def _taken(holding: Holding) -> Taken:
+    """What is under one lock, as one who takes is told of it."""
+    batch = cast("Batch", holding.batch)
+    return Taken(batch, holding.seqs, None, holding.serial, holding.until_ms)
+
+
 def _split(part: Taken, count: int) -> tuple[Taken, Taken]:
     """The first `count` messages, and the others."""
     counts = part.counts
@@ -168,8 +176,10 @@ class Delivering:
         self._metrics = metrics
         self._receivers_max = receivers_max
         self._receivers: dict[SubscriptionId, list[Receiver]] = {}
+        self._waking: Waking[Receiver] = Waking(clock, _call)
         self._loading: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pulled: dict[Count, int] = {}
         self._replay = Replay(topics, self._has_receiver, self.wake)
         self._counting = asyncio.Semaphore(1)
         #: Hears of all that is handed out; for tracing.
@@ -271,23 +281,23 @@ class Delivering:
         hits = topic.router.route(batch)
         topic.routed_to = batch.end_seq
         topic.published_total += batch.count
+        touch = self._liveness.touch
         for subscription, seqs in hits.items():
             subscription.offer(batch, seqs)
             if subscription.behind_at is not None:
                 topic.behind.add(subscription)
-            self._liveness.matched(subscription, now_ms=now_ms)
+            touch(subscription, now_ms=now_ms)
         for subscription in hits:
             self.wake(subscription)
 
     def wake(self, subscription: Subscription) -> None:
         """Let the receivers of a subscription come and pull, another one first each time."""
         receivers = self._receivers.get(subscription.spec.id)
-        if not receivers:
-            return
-        if len(receivers) > 1:
-            receivers.append(receivers.pop(0))
-        for receiver in tuple(receivers):
-            _call(receiver.wake)
+        if receivers:
+            if len(receivers) == 1:
+                _call(receivers[0].wake)
+            else:
+                self._waking.wake(receivers)
 
     # Pulling
 
@@ -304,6 +314,36 @@ class Delivering:
         if taken:
             self._committer.then(receiver.keep_until_durable(taken))
         return receiver.hand_out(limit)
+
+    def pull_run(self, receiver: Receiver, limit: int, *, now_ms: int) -> Holding | None:
+        """Lock the next messages, all of one batch, where that is all that there is to do.
+
+        For receivers of a subscription that lock. None: there is nothing, or `pull` is to look at
+        it. Whoever is through with some of these calls `count_pulled`.
+
+        Args:
+            receiver: Who pulls.
+            limit: Its credit.
+            now_ms: Monotonic milliseconds.
+        """
+        subscription = receiver.subscription
+        if subscription.deleted:
+            return None
+        holding = subscription.take_run(limit, receiver=receiver, now_ms=now_ms)
+        if holding is None:
+            return None
+        counted = receiver.delivered
+        self._pulled[counted] = self._pulled.get(counted, 0) + len(holding.seqs)
+        if self.on_taken is not None:
+            self.on_taken(subscription, (_taken(holding),))
+        self._settling.watch(subscription, subscription.locks)
+        return holding
+
+    def count_pulled(self) -> None:
+        """Add to the metrics what `pull_run` has given."""
+        for counted, count in self._pulled.items():
+            counted.inc(count)
+        self._pulled.clear()
 
     def _take(self, receiver: Receiver, limit: int) -> list[Taken]:
         """Take messages, and more for those whose time to live was over."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from hotpath.core.deadletter import DeadLetterQueue
 from hotpath.core.feed import Taken
-from hotpath.core.locks import LockTable
+from hotpath.core.locks import Accepted, LockTable
 from hotpath.core.subscription import Subscription
 from hotpath.model.errors import LimitReached
 from hotpath.model.message import Batch, DeadLetter
@@ -23,11 +23,10 @@ from hotpath.ports import Clock, LogFailure, TimerHandle
 from hotpath.service import modified
 from hotpath.service.commit import Committer
 from hotpath.service.deadroom import REFUSAL, DeadRoom
+from hotpath.service.lifetime import has_ended, is_lasting, without
 from hotpath.service.topics import Topics
 from hotpath.telemetry import Metrics, get_logger
 from hotpath.wire.deadletter import with_application_properties
-from hotpath.wire.message import expires_ms, may_expire
-from hotpath.wire.runs import any_may_expire
 from hotpath.wire.values import WireError
 
 MAX_DELIVERY_COUNT: Final = "MaxDeliveryCountExceeded"
@@ -62,6 +61,7 @@ class Settling:
         self._clock = clock
         self._metrics = metrics
         self._completed = metrics.settlements.labels("completed")
+        self._uncounted = 0
         self._lock_table = lock_table
         self._dead_letter_expired = dead_letter_expired
         self._room = room
@@ -114,22 +114,42 @@ class Settling:
         """Settle messages (number and lock serial) for good; those whose lock was lost."""
         done, lost = feed.locks.complete(held)
         self._completed_all(subscription, feed, done)
+        self.count_completed()
         return lost
 
     def complete_runs(
         self, subscription: Subscription, feed: Feed, runs: Iterable[tuple[int, list[int]]]
     ) -> list[int]:
         """As `complete`, for runs of messages under one lock each: its serial and the numbers."""
-        done, lost = feed.locks.complete_runs(runs)
+        held = ((seq, serial) for serial, seqs in runs for seq in seqs)
+        return self.complete(subscription, feed, held)
+
+    def complete_accepted(
+        self, subscription: Subscription, feed: Feed, accepted: Accepted, late: list[object]
+    ) -> tuple[int, int]:
+        """As `complete`, for what a link end has gathered.
+
+        Deliveries that wait for an answer and whose lock was lost are added to `late`. How many
+        messages are settled, and how many of these are waited for. Whoever is through with some
+        of these calls `count_completed`.
+        """
+        done, waiting = feed.locks.complete_accepted(accepted, late)
         self._completed_all(subscription, feed, done)
-        return lost
+        return len(done), waiting
+
+    def count_completed(self) -> None:
+        """Add to the metrics what was completed."""
+        if self._uncounted:
+            self._completed.inc(self._uncounted)
+            self._uncounted = 0
 
     def _completed_all(self, subscription: Subscription, feed: Feed, done: list[int]) -> None:
         if done:
             feed.settled(done)
-            self._completed.inc(len(done))
+            self._uncounted += len(done)
             self._changed(subscription, feed)
-            self._make_room(subscription)
+            if subscription.full:
+                self._make_room(subscription)
 
     def modify(
         self, feed: Feed, held: Iterable[tuple[int, int]], properties: Mapping[str, object]
@@ -224,10 +244,10 @@ class Settling:
 
     def _changed(self, subscription: Subscription, feed: Feed) -> None:
         """Hand what an outcome has changed to the next commit."""
-        if isinstance(feed, DeadLetterQueue):
-            self.flush_dead(subscription, feed)
-        else:
+        if feed is subscription:
             self._committer.touch(subscription)
+        elif isinstance(feed, DeadLetterQueue):
+            self.flush_dead(subscription, feed)
 
     def flush_dead(self, subscription: Subscription, feed: DeadLetterQueue) -> None:
         """Make removals and delivery counts of dead letters durable."""
@@ -350,14 +370,14 @@ class Settling:
         for part in taken:
             batch = part.batch
             if batch.lasting is None:
-                batch.lasting = _is_lasting(batch)
+                batch.lasting = is_lasting(batch)
             ended = () if batch.lasting else self._ended(part)
             if not ended:
                 kept.append(part)
                 continue
             dropped += len(ended)
             self._end(subscription, part, ended)
-            rest = _without(part, ended)
+            rest = without(part, ended)
             if rest.seqs:
                 kept.append(rest)
         subscription.delivered_total -= dropped
@@ -370,7 +390,7 @@ class Settling:
         return frozenset(
             seq
             for seq in part.seqs
-            if _has_ended(payloads[seq - batch.first_seq], batch.enqueued_ms, now_ms)
+            if has_ended(payloads[seq - batch.first_seq], batch.enqueued_ms, now_ms)
         )
 
     def _end(self, subscription: Subscription, part: Taken, ended: Iterable[int]) -> None:
@@ -455,23 +475,6 @@ class Settling:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _is_lasting(batch: Batch) -> bool:
-    """Whether no message of a batch has a time to live."""
-    payloads = batch.payloads or ()
-    return not any_may_expire(payloads) or not any(_may_end(each, batch) for each in payloads)
-
-
-def _may_end(stored: bytes, batch: Batch) -> bool:
-    """Whether a message has a time to live."""
-    return may_expire(stored) and expires_ms(stored, batch.enqueued_ms) is not None
-
-
-def _has_ended(stored: bytes, enqueued_ms: int, now_ms: int) -> bool:
-    """Whether a message's time to live is over."""
-    end = expires_ms(stored, enqueued_ms)
-    return end is not None and end <= now_ms
-
-
 def _with_reason(stored: bytes, extra: dict[str, object]) -> bytes:
     """A message with its reason; one that cannot take it is set aside as it is."""
     reason = {name: extra[name] for name in (REASON, DESCRIPTION)}
@@ -481,13 +484,6 @@ def _with_reason(stored: bytes, extra: dict[str, object]) -> bytes:
         except WireError:
             continue
     return stored
-
-
-def _without(part: Taken, gone: frozenset[int]) -> Taken:
-    """A part without some of its messages."""
-    left = [index for index, seq in enumerate(part.seqs) if seq not in gone]
-    counts = [part.counts[index] for index in left] if part.counts else None
-    return part._replace(seqs=[part.seqs[index] for index in left], counts=counts)
 
 
 def _reason_label(reason: str) -> str:

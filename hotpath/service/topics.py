@@ -117,6 +117,7 @@ class TopicLog:
     def add(self, subscription: Subscription) -> None:
         """Let a subscription take part."""
         self.subscriptions[subscription.spec.id] = subscription
+        subscription.key = self.key
         self.router.add(subscription)
         subscription.lose_below(self.first_seq)
         if not subscription.joins(self.routed_to):

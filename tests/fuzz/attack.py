@@ -4,31 +4,44 @@ An *input* is one mutated byte sequence that a connection is fed. Connections ar
 
     prelude     mutated bytes from the first byte on: protocol headers, SASL
     capture     a whole capture of a real client, mutated, from the first byte on: one input
-    continued   a capture as it was recorded, up to some frame; then up to CONTINUED_MAX inputs
+    continued   a capture as it was recorded, up to some frame; then up to CONTINUED_MAX inputs,
+                one a read, or several in one as a client sends them that waits for no answer
+
+What is recorded comes in as few reads as it can without changing what becomes of it, because reads
+are what takes the time; now and then frame by frame. WIDTH connections are there at any time: one
+that is over makes room for the next.
 
 An epoch depends on its seed alone, and on nothing that is measured.
 """
 
 import random
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
 
 from tests.fuzz import grammar, mutate, oracle
+from tests.fuzz.dice import Dice
 from tests.fuzz.frames import split, take_apart
 from tests.fuzz.world import Hostile, World, running_world
 
 CORPUS = Path(__file__).parent / "corpus" / "amqp"
 #: Connections at a time.
 WIDTH = 24
-#: Reads of each connection after which messages and requests are made up anew.
+#: Connections after which all have to be gone, and everything is checked.
+WAVE = 8 * WIDTH
+#: Turns of reads after which messages and requests are made up anew.
 STEPS_PER_RENEWAL = 16
+#: Connections after which there are new messages, and it is later.
+CONNECTIONS_PER_REFILL = 2 * WIDTH
+#: Inputs in one read of a client that waits for no answer.
+HASTE_MAX = 8
 #: Inputs that follow one another on a connection.
 CONTINUED_MAX = 48
 #: Inputs of an epoch, about; then the service is a new one.
-EPOCH_INPUTS = 6_000
+EPOCH_INPUTS = 20_000
 #: Between two checks the process may grow by no more.
 GROWTH_MAX = 96 * 1_048_576
 _STUCK = 0.04
@@ -97,9 +110,9 @@ class Material:
     def plan(self) -> tuple[str, Iterator[tuple[bytes, int]]]:
         """The reads of a connection, each with the number of inputs that begin with it."""
         chance = self.rng.random()
-        if chance < 0.3:
+        if chance < 0.15:
             return "prelude", self._prelude()
-        if chance < 0.42:
+        if chance < 0.21:
             return "capture", self._capture()
         return "continued", self._continued()
 
@@ -122,17 +135,44 @@ class Material:
         rng = self.rng
         stream = rng.choice(self.streams)
         # Seldom before the session begins: there is little that is understood then.
-        at = rng.randrange(min(len(stream), 3 if rng.random() < 0.1 else 6), len(stream) + 1)
+        # Nor often to the very end, behind which nothing is.
+        last = len(stream) + (rng.random() < 0.1 or not is_close(stream[-1]))
+        at = rng.randrange(min(last - 1, 3 if rng.random() < 0.1 else 6), last)
         known = grammar.Known()
         for raw in stream[:at]:
             known.take(_recorded(raw))
-            yield raw, 0
+        reads = stream[:at] if rng.random() < 0.1 else together(stream[:at])
+        yield from ((read, 0) for read in reads)
         ahead = [raw for raw in stream[at:] if rng.random() < 0.9]
+        haste = rng.choice((1, HASTE_MAX))
         for _ in range(CONTINUED_MAX):
-            yield mutate.sequence(rng, ahead, self.payloads, known), 1
+            inputs = rng.randint(1, haste)
+            made = [mutate.sequence(rng, ahead, self.payloads, known) for _ in range(inputs)]
+            yield b"".join(made), inputs
 
 
 _recorded = lru_cache(maxsize=2_048)(take_apart)
+
+
+def is_close(raw: bytes) -> bool:
+    """Whether a recorded frame ends its connection."""
+    frame = _recorded(raw)
+    return frame is not None and frame.code == 0x18
+
+
+#: Before and after these the service has something to do that what follows depends on: credit
+#: comes before a transfer, a delivery before its disposition, a token's answer before an attach.
+_STOPS = (0x14, 0x15)
+
+
+def together(stream: list[bytes]) -> list[bytes]:
+    """A recorded stream in few reads, with which the same becomes of it as frame by frame."""
+
+    def kind(raw: bytes) -> int:
+        frame = _recorded(raw)
+        return frame.code if frame is not None and frame.code in _STOPS else 0
+
+    return [b"".join(group) for _, group in groupby(stream, kind)]
 
 
 def _as_one(reads: list[bytes]) -> Iterator[tuple[bytes, int]]:
@@ -149,51 +189,68 @@ class Epoch:
         self._material = material
         self._inputs = inputs
         self.journal: Path | None = None
-        self._dropped: list[Hostile] = []
+        self._attackers: list[Hostile] = []
 
     @property
     def under_way(self) -> list[Hostile]:
         """Connections since the last check, those that are gone too."""
-        return self._dropped
+        return self._attackers
 
     async def run(self) -> None:
         """Attack until enough has been fed. Raises Violation."""
         while self.tally.inputs < self._inputs:
-            self._dropped = []
+            self._attackers = []
             await self._wave()
 
     async def _wave(self) -> None:
-        """Some connections at a time, from their first byte to their last."""
+        """Connections that come and go, until all are gone; then everything is looked at."""
         world, rng = self._world, self._material.rng
         before = oracle.resident_bytes()
-        plans = [self._begin() for _ in range(WIDTH)]
-        self._dropped = [plan.attacker for plan in plans]
-        waiting = plans
+        plans = deque(self._begin() for _ in range(WIDTH))
         for step in count():
-            if not waiting:
+            if not plans:
                 break
             if step % STEPS_PER_RENEWAL == 0:
                 self._material.renew(world.locks())
-            waiting = [plan for plan in waiting if self._feed(plan)]
+            for _ in range(len(plans)):
+                await self._go_on(plans)
             turns = await world.rest()
             self.tally.turns_max = max(self.tally.turns_max, turns)
-        for plan in plans:
-            plan.attacker.check()
-            self.tally.answered_bytes += plan.attacker.sink.sent
+        for attacker in self._attackers:
+            attacker.check()
+            self.tally.answered_bytes += attacker.sink.sent
         world.clock.leap(rng.choice((0, 0, 5, 1_000, 5_000, 20_000, 61_000)))
         await world.rest()
-        await world.check_empty(self._dropped)
+        await world.check_empty(self._attackers)
         grown = oracle.resident_bytes() - before
         if grown > GROWTH_MAX:
             raise oracle.Violation(f"the process has grown by {grown} bytes")
         await world.refill()
         await world.check()
 
+    async def _go_on(self, plans: deque[Plan]) -> None:
+        """Feed the first of all connections; when it is over, begin another."""
+        plan = plans.popleft()
+        if self._feed(plan):
+            plans.append(plan)
+            return
+        world, rng = self._world, self._material.rng
+        if rng.random() < 0.7:
+            # What it was sent last goes to nobody; the others stay until the wave is over.
+            plan.attacker.drop()
+        if len(self._attackers) < WAVE:
+            plans.append(self._begin())
+            if len(self._attackers) % CONNECTIONS_PER_REFILL == 0:
+                world.clock.leap(rng.choice((0, 0, 5, 1_000, 5_000)))
+                await world.refill()
+
     def _begin(self) -> Plan:
         stuck = self._material.rng.random() < _STUCK
         kind, reads = self._material.plan()
         self.tally.connections += 1
-        return Plan(kind, reads, self._world.attack(stuck=stuck))
+        attacker = self._world.attack(stuck=stuck)
+        self._attackers.append(attacker)
+        return Plan(kind, reads, attacker)
 
     def _feed(self, plan: Plan) -> bool:
         """Feed a connection's next read; whether there may be another."""
@@ -207,6 +264,8 @@ class Epoch:
             with self.journal.open("a") as journal:
                 journal.write(f"{id(attacker)} {read.hex()}\n")
         attacker.feed(read)
+        # Of several in one read only the first is certain to be taken in when it was the last.
+        inputs = min(inputs, 1) if attacker.ended else inputs
         self.tally.fed_bytes += len(read)
         self.tally.inputs += inputs
         self.tally.by_kind[plan.kind] = self.tally.by_kind.get(plan.kind, 0) + inputs
@@ -226,7 +285,7 @@ async def run_epoch(
 
     With a `journal`, each read is written there before it is fed, for crashes that leave nothing.
     """
-    rng = random.Random(seed)
+    rng = Dice(seed)
     async with running_world(directory, watch) as world:
         epoch = Epoch(world, Material(rng, corpus), inputs=inputs)
         epoch.journal = journal

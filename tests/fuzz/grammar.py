@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from uuid import UUID
 
 from hotpath.amqp.management_fields import lock_token
@@ -42,35 +43,65 @@ _FILTERS = tuple(
 class Known:
     """How things stand on a connection, as far as its client can know: what will be understood.
 
+    A connection ends with the first frame that names what is not there, and all behind it is fed
+    in vain: so most frames name what is.
+
     Attributes:
-        senders: Handles of the client's sending links.
-        receivers: Handles of its receiving links.
-        delivery: The id of its next delivery.
+        senders: Channels and handles of the client's sending links.
+        receivers: Those of its receiving links.
+        sessions: Channels of its sessions, each with the id of its next delivery.
+        names: How many links have been given a name.
+        unfinished: Links on which a delivery has begun and not ended.
         locks: Sequence numbers and serials of locks that somebody holds.
     """
 
-    senders: list[int] = field(default_factory=list)
-    receivers: list[int] = field(default_factory=list)
-    delivery: int = 0
+    senders: list[tuple[int, int]] = field(default_factory=list)
+    receivers: list[tuple[int, int]] = field(default_factory=list)
+    sessions: dict[int, int] = field(default_factory=dict)
+    names: int = 0
+    unfinished: set[tuple[int, int]] = field(default_factory=set)
     locks: list[tuple[int, int]] = field(default_factory=list)
 
     def take(self, frame: Frame | None) -> None:
         """Follow what the client sends."""
-        if frame is None or frame.channel:
+        if frame is None or frame.kind:
             return
-        if frame.code == 0x12 and len(frame.fields) > 2:
-            links = self.receivers if frame.fields[2] in (b"\x41", b"\x56\x01") else self.senders
-            links.append(int.from_bytes(frame.fields[1][1:5], "big"))
-        elif frame.code == 0x14 and frame.fields[2:3] not in ([], [b"\x40"]):
-            self.delivery += 1
-        elif frame.code == 0x16 and frame.fields:
-            self.drop(int.from_bytes(frame.fields[0][1:5], "big"))
+        channel, fields = frame.channel, frame.fields
+        if frame.code == 0x11:
+            self.sessions.setdefault(channel, 0)
+        elif frame.code == 0x12 and len(fields) > 2:
+            links = self.receivers if fields[2] in (b"\x41", b"\x56\x01") else self.senders
+            links.append((channel, _read_uint(fields[1])))
+        elif frame.code == 0x14 and fields[1:2] not in ([], [b"\x40"]):
+            self.sessions[channel] = _read_uint(fields[1]) + 1
+        elif frame.code == 0x16 and fields:
+            self.drop(channel, _read_uint(fields[0]))
+        elif frame.code == 0x17:
+            self.end(channel)
 
-    def drop(self, handle: int) -> None:
+    @property
+    def links(self) -> list[tuple[int, int]]:
+        """All links."""
+        return self.senders + self.receivers
+
+    def drop(self, channel: int, handle: int) -> None:
         """A link is gone."""
+        self.unfinished.discard((channel, handle))
         for links in (self.senders, self.receivers):
-            if handle in links:
-                links.remove(handle)
+            if (channel, handle) in links:
+                links.remove((channel, handle))
+
+    def end(self, channel: int) -> None:
+        """A session is gone."""
+        self.sessions.pop(channel, None)
+        self.unfinished = {link for link in self.unfinished if link[0] != channel}
+        self.senders[:] = [link for link in self.senders if link[0] != channel]
+        self.receivers[:] = [link for link in self.receivers if link[0] != channel]
+
+
+def _read_uint(raw: bytes) -> int:
+    """An encoded uint; what is none is 0."""
+    return int.from_bytes(raw[1:5], "big")
 
 
 def u32(number: int) -> bytes:
@@ -86,7 +117,7 @@ def _number(rng: random.Random) -> bytes:
 
 
 def _odd_or(rng: random.Random, usual: bytes) -> bytes:
-    return rng.choice(VALUES) if rng.random() < 0.04 else usual
+    return rng.choice(VALUES) if rng.random() < 0.02 else usual
 
 
 def _pick(rng: random.Random, *choices: bytes) -> bytes:
@@ -121,57 +152,78 @@ def _terminus(rng: random.Random, code: int) -> bytes:
 def attach(rng: random.Random, known: Known) -> Frame:
     """A link to anything, in either direction."""
     receiving = rng.random() < 0.5
-    handle = rng.randrange(12) if rng.random() < 0.9 else rng.choice((255, 256, 2**32 - 1))
-    if handle not in known.senders + known.receivers:
-        (known.receivers if receiving else known.senders).append(handle)
+    channel, chance = _channel(rng, known), rng.random()
+    handle = next(handle for handle in count() if (channel, handle) not in known.links)
+    if chance < 0.04:
+        handle = rng.choice((rng.randrange(12), 255, 256, 2**31, 2**32 - 1))
+    elif channel in known.sessions:
+        (known.receivers if receiving else known.senders).append((channel, handle))
+    known.names += 1
+    number = known.names if rng.random() < 0.96 else rng.randrange(8)
+    name = b"l" + bytes((97 + number % 26, 97 + number // 26 % 26))
     target = _list(0x30, []) if rng.random() < 0.03 else _terminus(rng, 0x29)
     fields = [
-        b"\xa1\x02l" + bytes((97 + rng.randrange(8),)), u32(handle), _TRUE if receiving else _FALSE,
+        b"\xa1\x03" + name, u32(handle), _TRUE if receiving else _FALSE,
         b"\x50" + bytes((rng.randrange(4),)), b"\x50" + bytes((rng.randrange(3),)),
         _terminus(rng, 0x28), target, _NULL, _FALSE, u32(0), _pick(rng, _NULL, b"\x80" + b"\xff" * 8),
         _NULL, _NULL, _pick(rng, _NULL, b"\xc1\x01\x00"),
     ]  # fmt: skip
-    return Frame(0x12, fields, channel=_channel(rng))
+    return Frame(0x12, fields, channel=channel)
 
 
-def _handle(rng: random.Random, links: list[int]) -> bytes:
+def _link(rng: random.Random, known: Known, links: list[tuple[int, int]]) -> tuple[int, bytes]:
+    """Channel and encoded handle: of one of the links, or of anything."""
     if links and rng.random() < 0.98:
-        return u32(rng.choice(links))
-    return _number(rng)
+        channel, handle = rng.choice(links)
+        return channel, u32(handle)
+    return _channel(rng, known), _number(rng)
 
 
 def flow(rng: random.Random, known: Known) -> Frame:
     """Credit, drains, windows, echoes."""
-    link = rng.random() < 0.85
+    channel, handle = _channel(rng, known), _NULL
+    if known.receivers and rng.random() < 0.85:
+        channel, handle = _link(rng, known, known.receivers)
     fields = [
-        _number(rng), _number(rng), _number(rng), _number(rng),
-        _handle(rng, known.receivers) if link else _NULL, _number(rng), _pick(rng, u32(10), u32(0), u32(1), u32(2**32 - 1), _number(rng)), u32(0),
+        _number(rng), _number(rng), _number(rng), _number(rng), handle, _number(rng), _pick(rng, u32(10), u32(0), u32(1), u32(2**32 - 1), _number(rng)), u32(0),
         _pick(rng, _FALSE, _TRUE), _pick(rng, _FALSE, _FALSE, _TRUE),
     ]  # fmt: skip
     fields[1] = _pick(rng, u32(2048), u32(2**31 - 1), fields[1])
     fields[3] = _pick(rng, u32(2048), fields[3])
-    return Frame(0x13, fields, channel=_channel(rng))
+    return Frame(0x13, fields, channel=channel)
 
 
 def transfer(rng: random.Random, payload: bytes, known: Known) -> list[Frame]:
     """A delivery in one frame or in several, or a part of one."""
     tag = rng.choice((b"", b"a", b"t" * 32, b"t" * 33, rng.randbytes(16)))
-    number = known.delivery if rng.random() < 0.93 else rng.randrange(2**32)
-    known.delivery += 1
+    channel, handle = _link(rng, known, known.senders)
+    link = (channel, _read_uint(handle))
+    goes_on = link in known.unfinished and rng.random() < 0.97
+    number = known.sessions.get(channel, 0) if rng.random() < 0.985 else rng.randrange(2**32)
+    if not goes_on:
+        known.sessions[channel] = (number + 1) & 0xFFFFFFFF
     first = Frame(0x14, [
-        _handle(rng, known.senders), _odd_or(rng, u32(number)), b"\xa0" + bytes((len(tag),)) + tag,
+        handle, _odd_or(rng, u32(number)), b"\xa0" + bytes((len(tag),)) + tag,
         BATCH_FORMAT if rng.random() < 0.15 else u32(0), _pick(rng, _FALSE, _FALSE, _TRUE),
         _pick(rng, *[_FALSE] * 9, _TRUE), _NULL, _pick(rng, _NULL, _NULL, *_OUTCOMES), _FALSE,
         _pick(rng, *[_FALSE] * 9, _TRUE),
-    ], payload, channel=_channel(rng))  # fmt: skip
-    if rng.random() < 0.85 or not payload:
-        return [first]
-    cuts = sorted(rng.randrange(len(payload) + 1) for _ in range(rng.randrange(1, 4)))
-    bounds = list(zip([0, *cuts], [*cuts, len(payload)], strict=True))
+    ], payload, channel=channel)  # fmt: skip
+    if goes_on:
+        first.fields[1:4] = [_NULL, _NULL, _NULL]
+    frames = [first] if rng.random() < 0.85 or not payload else _cut(rng, first)
+    more, aborted = frames[-1].fields[5] == _TRUE, frames[-1].fields[9] == _TRUE
+    (known.unfinished.add if more and not aborted else known.unfinished.discard)(link)
+    return frames
+
+
+def _cut(rng: random.Random, whole: Frame) -> list[Frame]:
+    """A transfer as several frames, of which the last may be missing."""
+    cuts = sorted(rng.randrange(len(whole.payload) + 1) for _ in range(rng.randrange(1, 4)))
+    bounds = list(zip([0, *cuts], [*cuts, len(whole.payload)], strict=True))
     frames = []
     for number, (start, stop) in enumerate(bounds):
-        part = first.copy()
-        part.payload = payload[start:stop]
+        part = whole.copy()
+        part.payload = whole.payload[start:stop]
         if number:
             part.fields[1:4] = [_NULL, _NULL, _NULL]
         part.fields[5] = _FALSE if number == len(bounds) - 1 else _TRUE
@@ -179,7 +231,7 @@ def transfer(rng: random.Random, payload: bytes, known: Known) -> list[Frame]:
     return frames[: rng.choice((9, 9, 9, 1, 2))]
 
 
-def disposition(rng: random.Random, _: Known) -> Frame:
+def disposition(rng: random.Random, known: Known) -> Frame:
     """Outcomes for one delivery or for many."""
     first = rng.randrange(40) if rng.random() < 0.98 else 2**32 - 3
     last = first + rng.choice((0, 0, 0, 1, 1, 5, 5, 20, 100, 2_000))
@@ -188,28 +240,36 @@ def disposition(rng: random.Random, _: Known) -> Frame:
     outcome = rng.choice(VALUES) if rng.random() < 0.1 else rng.choice(_OUTCOMES)
     role = _pick(rng, _TRUE, _TRUE, _FALSE)
     settled = _pick(rng, _TRUE, _TRUE, _FALSE)
-    return Frame(0x15, [role, u32(first), u32(last), settled, outcome], channel=_channel(rng))
+    return Frame(
+        0x15, [role, u32(first), u32(last), settled, outcome], channel=_channel(rng, known)
+    )
 
 
-def begin(rng: random.Random, _: Known) -> Frame:
+def begin(rng: random.Random, known: Known) -> Frame:
     """A session."""
-    remote = _pick(rng, _NULL, _NULL, _NULL, b"\x60\x00\x00", b"\x60\xff\xff")
+    channel, chance = rng.randrange(8), rng.random()
+    if chance < 0.9:
+        channel = next(channel for channel in count() if channel not in known.sessions)
+    known.sessions.setdefault(channel, 0)
+    remote = _pick(rng, *[_NULL] * 18, b"\x60\x00\x00", b"\x60\xff\xff")
     window = _pick(rng, u32(2048), u32(0), u32(1), u32(2**32 - 1))
     fields = [remote, _number(rng), window, window, _pick(rng, u32(255), _number(rng))]
-    return Frame(0x11, fields, channel=_channel(rng))
+    return Frame(0x11, fields, channel=channel)
 
 
 def detach(rng: random.Random, known: Known) -> Frame:
     """The end of a link, or a pause of it."""
     error = _pick(rng, _NULL, _NULL, _ERROR)
-    handle = _handle(rng, known.senders + known.receivers)
-    known.drop(int.from_bytes(handle[1:], "big"))
-    return Frame(0x16, [handle, _pick(rng, _TRUE, _FALSE), error], channel=_channel(rng))
+    channel, handle = _link(rng, known, known.links)
+    known.drop(channel, _read_uint(handle))
+    return Frame(0x16, [handle, _pick(rng, _TRUE, _FALSE), error], channel=channel)
 
 
-def end(rng: random.Random, _: Known) -> Frame:
+def end(rng: random.Random, known: Known) -> Frame:
     """The end of a session."""
-    return Frame(0x17, [_odd_or(rng, _NULL)], channel=_channel(rng))
+    channel = _channel(rng, known)
+    known.end(channel)
+    return Frame(0x17, [_odd_or(rng, _NULL)], channel=channel)
 
 
 def open_(rng: random.Random, _: Known) -> Frame:
@@ -226,8 +286,10 @@ def close(rng: random.Random, _: Known) -> Frame:
     return Frame(0x18, [_odd_or(rng, _NULL)])
 
 
-def _channel(rng: random.Random) -> int:
-    return 0 if rng.random() < 0.99 else rng.choice((1, 1, 2, 31, 32, 65535))
+def _channel(rng: random.Random, known: Known) -> int:
+    if known.sessions and rng.random() < 0.99:
+        return rng.choice(tuple(known.sessions))
+    return rng.choice((0, 0, 0, 1, 1, 2, 31, 32, 65535))
 
 
 _KINDS: tuple[tuple[Callable[[random.Random, Known], Frame], int], ...] = (
@@ -244,8 +306,12 @@ def frames(rng: random.Random, payloads: list[bytes], known: Known) -> list[Fram
     if at >= len(_MAKERS) and known.senders:
         return transfer(rng, rng.choice(payloads), known)
     maker = _MAKERS[at % len(_MAKERS)]
-    if maker in (flow, detach) and not known.senders + known.receivers:
+    if maker in (flow, detach) and not known.links:
         maker = attach
+    if maker in (close, open_) and rng.random() < 0.6:
+        maker = disposition
+    if not known.sessions and rng.random() < 0.9:
+        return [begin(rng, known)]
     return [maker(rng, known)]
 
 

@@ -112,22 +112,21 @@ def sequence(
     parts: list[bytes] = []
     while True:
         chance = rng.random()
-        if chance < 0.7 or not ahead:
+        if chance < 0.78 or not ahead:
             made = grammar.frames(rng, payloads, known)
-            if chance < 0.05 and made[0].fields:
+            if chance < 0.03 and made[0].fields:
                 made[0].fields[rng.randrange(len(made[0].fields))] = rng.choice(VALUES)
             parts += [frame.encode() for frame in made]
         else:
-            raw = ahead[0] if chance < 0.75 else ahead.pop(0)
-            if chance < 0.9:
-                parts.append(change_frame(rng, raw, payloads))
-            else:
-                known.take(take_apart(raw))
-                parts.append(raw)
+            raw = ahead[0] if chance < 0.81 else ahead.pop(0)
+            if chance < 0.92:
+                raw = change_frame(rng, raw, payloads)
+            known.take(take_apart(raw))
+            parts.append(raw)
         if rng.random() < 0.8 or len(parts) > 8:
             break
     joint = b"".join(parts)
-    return havoc(rng, joint) if rng.random() < 0.02 else joint
+    return havoc(rng, joint) if rng.random() < 0.015 else joint
 
 
 def capture(rng: random.Random, stream: list[bytes], others: list[bytes], payloads: list[bytes]):

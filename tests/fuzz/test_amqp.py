@@ -11,6 +11,7 @@ import pytest
 from tests.fuzz import attack
 from tests.fuzz.frames import read_stream, split
 from tests.fuzz.seeds import REGRESSIONS
+from tests.fuzz.world import running_world
 
 SEEDS = ("slice-1", "slice-2")
 INPUTS = 4_000
@@ -25,6 +26,38 @@ async def test_a_capture_is_understood(path, tmp_path, watch):
 
     assert attacker.sink.sent > 200
     assert len(b"".join(attacker.stream)) == len(stream)
+
+
+@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.stem)
+async def test_what_is_recorded_leads_as_far_in_few_reads_as_frame_by_frame(path, tmp_path, watch):
+    stream = split(path.read_bytes())
+    if attack.is_close(stream[-1]):
+        stream.pop()
+    attached = []
+    for name, reads in (("few", attack.together(stream)), ("each", stream)):
+        async with running_world(tmp_path / name, watch) as world:
+            attacker = world.attack()
+            for read in reads:
+                attacker.feed(read)
+                await world.rest()
+            links = attacker._connection.engine.links.values()
+            attached.append(sorted(type(link).__name__ for link in links))
+            attacker.drop()
+            await world.rest()
+
+    assert attached[0] == attached[1]
+    assert len(attack.together(stream)) < len(stream)
+
+
+async def test_an_epoch_is_the_same_each_time(tmp_path, watch):
+    tallies = [
+        await attack.run_epoch(
+            "again", attack.load_corpus(), watch, directory=tmp_path / str(at), inputs=300
+        )
+        for at in range(2)
+    ]
+
+    assert tallies[0] == tallies[1]
 
 
 def test_the_captures_are_of_many_clients_and_hold_every_performative():

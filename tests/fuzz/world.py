@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
+from cproton_ffi import lib
 from proton import Delivery, Message
 
-from hotpath.app import Core
+from hotpath.amqp.connection import Phase
+from hotpath.assembly import Core
 from hotpath.core.subscription import Subscription
 from hotpath.model.names import Topic, TopicKey
 from hotpath.ports import TimerHandle
@@ -24,6 +26,7 @@ from tests.support.clock import ManualClock, _run
 from tests.support.wire import MemoryPeer, plain
 
 GOOD = "good"
+_ENDING = (Phase.CLOSING, Phase.LOST)
 OUTPUT_BYTES_MAX = 131_072
 #: What a connection may be sent for an input: twice the bound on output, and for what it asks.
 ANSWER_BYTES_MAX = 4 * OUTPUT_BYTES_MAX
@@ -41,6 +44,8 @@ SMALL = {
     "scheduled_max": 200,
     "receivers_per_subscription_max": 50,
     "lock_seconds": 30,
+    # All come from one address, and nobody is to be kept out.
+    "strikes_max": 0,
 }
 
 
@@ -116,6 +121,11 @@ class Hostile:
         """Nothing more can be fed."""
         return self.sink.closed or self.sink.paused
 
+    @property
+    def ended(self) -> bool:
+        """The service has said, or is about to say, that this is the end."""
+        return self.sink.closed or self._connection._phase in _ENDING
+
     def feed(self, chunk: bytes) -> None:
         """Feed bytes, as one read from a socket; what is closed or not read gets none."""
         if not self.done:
@@ -124,8 +134,13 @@ class Hostile:
             self._connection.receive(chunk, len(chunk))
 
     def drop(self) -> None:
-        """The socket is gone."""
-        self._connection.lost()
+        """The socket is gone. Raises Violation when it was open and nobody listened any more."""
+        connection = self._connection
+        if connection._phase is Phase.RUNNING and not self.sink.paused:
+            capacity = lib.pn_transport_capacity(connection.engine._transport)
+            if capacity < 0:
+                raise oracle.Violation("the connection stands, and takes in nothing any more")
+        connection.lost()
 
     def check(self) -> None:
         """Raises Violation when more was answered than may be."""
@@ -283,7 +298,10 @@ class World:
 
 @contextmanager
 def _next_id(made: str) -> Iterator[None]:
-    with patch("hotpath.service.admin.uuid4", return_value=made):
+    with (
+        patch("hotpath.service.admin.random_uuid", return_value=made),
+        patch("hotpath.service.publishers.random_uuid", return_value=made),
+    ):
         yield
 
 

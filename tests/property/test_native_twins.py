@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotpath import native
-from hotpath.core.locks import Holding, State, complete_run
-from hotpath.storage.sqlite import encoding
+from hotpath.storage import encoding
 from hotpath.wire.jsonbody import split_array
 from hotpath.wire.normal import normalise_carefully
 from hotpath.wire.properties import Puller
@@ -83,26 +82,6 @@ def test_a_batch_is_framed_and_cut_alike(payloads, data):
         except encoding.Damaged:
             expected = None
         assert helper.cut(bytes(damaged), count) in (None, expected)
-
-
-@many
-@given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 3), st.sampled_from(State))))
-def test_the_same_messages_are_completed(entries):
-    tables = []
-    for _ in range(2):
-        table = {}
-        for seq, serial, state in entries:
-            table[seq] = Holding(None, state)
-            table[seq].serial = serial
-        tables.append(table)
-    seqs = [seq for seq, _, _ in entries] + [1, 2, 99]
-    results = [([], []), ([], [])]
-    for serial in (1, 2, 3):
-        helper.complete(tables[0], serial, seqs, State.LOCKED, *results[0])
-        complete_run(tables[1], serial, seqs, *results[1])
-
-    assert results[0] == results[1]
-    assert tables[0].keys() == tables[1].keys()
 
 
 def test_many_random_messages_are_judged_alike():

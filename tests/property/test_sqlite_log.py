@@ -30,6 +30,7 @@ deltas = st.builds(
     active_ms=st.none() | st.integers(0, 1000),
     settled_total=st.integers(0, 50),
     delivered_total=st.integers(0, 50),
+    modified=st.lists(st.tuples(seqs, st.binary(max_size=5)), max_size=2).map(tuple),
 )
 progresses = st.builds(
     Progress,

@@ -12,6 +12,7 @@ from tests.support.wire import Peer
 OPENING = b"\x00\x53\x72opening"
 PLAIN = [encode_json(b"{}", {"n": n}) for n in range(8)]
 NOT_PLAIN = b"\x00\x53\x70\x45" + PLAIN[0]
+LOCKED = object()
 NAMES = ("Ends", "Handles", "Inlet", "Outlet", "output")
 
 
@@ -26,6 +27,22 @@ def implementation(kind: str) -> SimpleNamespace:
     helper.bind(table)
     own = {"refer": capi.address_of, "delivery_of": capi.delivery_at}
     return SimpleNamespace(**{name: getattr(helper, name) for name in NAMES}, **own)
+
+
+class Holding:
+    """A lock, or what was one."""
+
+    def __init__(self, serial: int, state: object = LOCKED) -> None:
+        self.serial = serial
+        self.state = state
+
+
+def complete(twin, unsettled):
+    """What the twin takes out of a table: the numbers, deliveries that are late, who waits."""
+    done: list[int] = []
+    late: list[object] = []
+    waiting = twin.complete(unsettled, LOCKED, done, late)
+    return done, late, waiting
 
 
 class End:
@@ -192,6 +209,34 @@ def test_a_message_larger_than_any_buffer_is_sent_whole(server):
     assert server.peer.raws(receiver) == [OPENING + (1).to_bytes(8, "big") + large, large]
 
 
+def test_what_was_accepted_is_taken_out_and_confirmed_in_order(server):
+    receiver, twin = outlet(server, rcv=1)
+    twin.send(OPENING, [10, 11, 12], 0, 10, 7, PLAIN, 1 << 20)
+    twin.send(OPENING, [13, 14], 0, 10, 8, PLAIN, 1 << 20)
+    server.exchange()
+    for delivery in reversed(server.peer.deliveries(receiver)):
+        delivery.update(Delivery.ACCEPTED)
+    server.exchange()
+    first, second = Holding(7), Holding(8)
+    unsettled = {9: first, 10: first, 11: first, 12: first, 13: second, 14: second}
+
+    assert complete(twin, unsettled) == ([10, 11, 12, 13, 14], [], 5)
+
+    assert (server.filled, unsettled, len(twin)) == ([server.end], {9: first}, 0)
+    assert complete(twin, unsettled) == ([], [], 0)
+    twin.confirm(2)
+    server.exchange()
+    settled = [delivery.settled for delivery in server.peer.deliveries(receiver)]
+    assert settled == [True, True, False, False, False]
+    twin.confirm(3)
+    twin.confirm(3)
+    server.exchange()
+    deliveries = server.peer.deliveries(receiver)
+    assert all(delivery.settled for delivery in deliveries)
+    assert {delivery.remote_state for delivery in deliveries} == {Delivery.ACCEPTED}
+    assert server.told() == []
+
+
 def test_what_was_accepted_comes_in_runs_and_is_echoed_in_order(server):
     receiver, twin = outlet(server, rcv=1)
     twin.send(OPENING, [10, 11, 12], 0, 10, 7, PLAIN, 1 << 20)
@@ -215,17 +260,50 @@ def test_what_was_accepted_comes_in_runs_and_is_echoed_in_order(server):
     assert server.told() == []
 
 
-def test_who_settled_alone_gets_no_echo(server):
+def test_a_lost_lock_is_told_apart_for_who_waits(server):
+    receiver, twin = outlet(server, rcv=1)
+    twin.send(OPENING, [10, 11, 12, 13], 0, 10, 7, PLAIN, 1 << 20)
+    server.exchange()
+    deliveries = server.peer.deliveries(receiver)
+    for delivery in deliveries[1:]:
+        delivery.update(Delivery.ACCEPTED)
+    server.peer.settle(deliveries[0])
+    server.exchange()
+    # Returned and locked anew; returned; completed by its number; still as it was.
+    unsettled = {10: Holding(8), 11: Holding(7, object()), 13: Holding(7)}
+
+    done, late, waiting = complete(twin, unsettled)
+
+    assert (done, waiting, list(unsettled)) == ([13], 1, [10, 11])
+    tags = [capi.delivery_tag(server.impl.delivery_of(each)) for each in late]
+    assert [int.from_bytes(tag[:8], "big") for tag in tags] == [11, 12]
+
+
+def test_nothing_is_confirmed_on_a_link_that_was_left(server):
+    receiver, twin = outlet(server, rcv=1)
+    twin.send(OPENING, [10], 0, 10, 7, PLAIN, 1 << 20)
+    server.exchange()
+    server.peer.deliveries(receiver)[0].update(Delivery.ACCEPTED)
+    server.exchange()
+    assert complete(twin, {10: Holding(7)}) == ([10], [], 1)
+
+    twin.clear()
+    twin.confirm(1)
+    server.exchange()
+
+    assert not server.peer.deliveries(receiver)[0].settled
+
+
+def test_who_settled_alone_waits_for_nothing(server):
     receiver, twin = outlet(server)
     twin.send(OPENING, [10, 11], 0, 10, 7, PLAIN, 1 << 20)
     server.exchange()
     for delivery in server.peer.deliveries(receiver):
         server.peer.settle(delivery)
     server.exchange()
+    held = Holding(7)
 
-    runs, echo = twin.take()
-
-    assert (runs, len(echo)) == ([(7, [10, 11])], 0)
+    assert complete(twin, {10: held, 11: held}) == ([10, 11], [], 0)
     assert server.told() == []
 
 
@@ -240,7 +318,8 @@ def test_other_outcomes_are_left_with_their_delivery(server, state):
     [delivery] = server.told()
     assert twin.pop(server.impl.refer(delivery)) == (11, 7)
     assert twin.pop(server.impl.refer(delivery)) is None
-    assert (twin.take(), len(twin), server.filled) == (None, 1, [])
+    assert complete(twin, {10: Holding(7), 11: Holding(7)}) == ([], [], 0)
+    assert (len(twin), server.filled) == (1, [])
 
 
 def test_an_outcome_of_a_forgotten_delivery_is_passed_over(server):
@@ -251,7 +330,8 @@ def test_an_outcome_of_a_forgotten_delivery_is_passed_over(server):
     server.peer.settle(server.peer.deliveries(receiver)[0])
     server.exchange()
 
-    assert (twin.take(), server.told(), server.filled) == (None, [], [])
+    assert complete(twin, {10: Holding(7)}) == ([], [], 0)
+    assert (server.told(), server.filled) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -266,6 +346,36 @@ def test_flow_is_told_when_it_may_matter(server, seen, unsent, told):
     server.exchange()
 
     assert [kind for kind, _ in server.left] == [capi.LINK_FLOW] * told
+
+
+def test_sending_watches_the_credit_that_is_left(server):
+    receiver, twin = outlet(server, credit=5)
+    twin.send(OPENING, [10, 11], 0, 10, 7, PLAIN, 1 << 20)
+    server.exchange()
+    receiver.flow(0)
+    server.exchange()
+    assert server.left == []
+
+    twin.send(OPENING, [12, 13], 0, 10, 7, PLAIN, 1)
+    server.exchange()
+    receiver.flow(0)
+    server.exchange()
+    assert [kind for kind, _ in server.left] == [capi.LINK_FLOW]
+
+
+@pytest.mark.parametrize(
+    ("bytes_max", "drains", "allowed"),
+    [(1, False, -1), (1 << 20, False, 4), (1 << 20, True, -1)],
+    ids=["much waits for the session", "credit", "drain"],
+)
+def test_the_credit_that_may_be_used_without_a_look(server, bytes_max, drains, allowed):
+    receiver, twin = outlet(server, credit=5)
+    if drains:
+        receiver.drain(0)
+        server.exchange()
+    twin.send(OPENING, [10], 0, 10, 7, PLAIN, 1 << 20)
+
+    assert twin.allowance(bytes_max) == allowed
 
 
 def test_drain_is_always_told(server):
@@ -288,9 +398,9 @@ def test_thousands_of_deliveries_are_told_apart(server):
         server.peer.settle(delivery)
     server.exchange()
 
-    runs, _ = twin.take()
+    done, late, waiting = complete(twin, dict.fromkeys(range(count), Holding(7)))
 
-    assert sorted(seq for _, seqs in runs for seq in seqs) == list(range(count))
+    assert (sorted(done), late, waiting) == (list(range(count)), [], 0)
     assert len(twin) == 0
 
 

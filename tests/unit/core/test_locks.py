@@ -258,6 +258,24 @@ def test_settled_locks_leave_the_table_before_their_time():
     assert table.returned_front() == 0
 
 
+def test_locks_that_end_in_order_leave_no_trace():
+    table = make_table()
+    for seq in range(0, 1_000, 2):
+        holding = table.lock(make_batch(), (seq, seq + 1), receiver="a", now_ms=0)
+        table.complete([(seq, holding.serial), (seq + 1, holding.serial)])
+    assert len(table._expiring) == 1
+    assert table.next_deadline() is None
+
+
+def test_a_lock_with_messages_left_stays_when_its_last_one_is_settled():
+    table = make_table()
+    holding = table.lock(make_batch(), (1, 2, 3), receiver="a", now_ms=0)
+    table.complete([(3, holding.serial)])
+    table.lock(make_batch(), (4,), receiver="b", now_ms=5)
+    assert table.next_deadline() == LOCK_MS
+    assert table.drop_receiver("a") == 2
+
+
 # Changes and restarts
 
 

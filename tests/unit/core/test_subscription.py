@@ -65,6 +65,85 @@ def test_a_new_subscription_is_live_at_the_end_and_behind_before_it():
     assert not subscription.counted
 
 
+def take_run(subscription: Subscription, limit: int = 100) -> list[int] | None:
+    holding = subscription.take_run(limit, receiver="a", now_ms=0)
+    return None if holding is None else list(holding.seqs)
+
+
+def lasting(first_seq: int) -> Batch:
+    batch = batch_of(first_seq)
+    batch.lasting = True
+    return batch
+
+
+def test_runs_are_taken_batch_by_batch_as_by_any_other_taking():
+    subscription = live()
+    subscription.offer(lasting(1), [2, 4, 9])
+    subscription.offer(lasting(11), [11])
+
+    assert (take_run(subscription), take_run(subscription)) == ([2, 4, 9], [11])
+
+    assert (subscription.ready_count, subscription.delivered_total) == (0, 4)
+    assert take_run(subscription) is None
+    assert [subscription.locks.held(seq, 1) is not None for seq in (2, 4, 9)] == [True] * 3
+    assert subscription.locks.held(11, 2) is not None
+    assert subscription.cursor(21) == 2
+
+
+def released(subscription: Subscription) -> None:
+    subscription._ready[0].batch.release()
+
+
+def half_taken(subscription: Subscription) -> None:
+    take(subscription, 1)
+
+
+def mortal(subscription: Subscription) -> None:
+    subscription._ready[0].batch.lasting = None
+
+
+def returned(subscription: Subscription) -> None:
+    subscription.offer(lasting(11), [11])
+    holding = subscription.take_run(100, receiver="a", now_ms=0)
+    subscription.locks.give_back(3, holding, failed=True)
+
+
+def behind(subscription: Subscription) -> None:
+    subscription.behind_at = 11
+
+
+def crowded(subscription: Subscription) -> None:
+    subscription.locks_max = 1
+
+
+def with_history(subscription: Subscription) -> None:
+    subscription._resumed_history_end = 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [released, half_taken, mortal, returned, behind, crowded, with_history],
+    ids=lambda change: change.__name__,
+)
+def test_a_run_is_left_where_there_is_more_to_be_thought_of(change):
+    subscription = live()
+    subscription.offer(lasting(1), [2, 3])
+    change(subscription)
+    before = (subscription.ready_count, len(subscription.locks), subscription.delivered_total)
+
+    assert take_run(subscription) is None
+
+    after = (subscription.ready_count, len(subscription.locks), subscription.delivered_total)
+    assert after == before
+
+
+def test_a_run_is_left_to_a_receiver_with_too_little_credit():
+    subscription = live()
+    subscription.offer(lasting(1), [2, 3])
+    assert take_run(subscription, 1) is None
+    assert take_run(subscription, 2) == [2, 3]
+
+
 def test_takings_follow_the_order_across_batches():
     subscription = live()
     subscription.offer(batch_of(1), [2, 4, 9])

@@ -1,5 +1,7 @@
 """The reaper, with time in the test's hands."""
 
+import gc
+
 import pytest
 
 import qel
@@ -174,3 +176,25 @@ async def test_many_short_lived_subscriptions_fill_no_memory(plant) -> None:
         await plant.core.admin.delete(CALLER, Topic.VARIABLES, subscription.spec.id)
 
     assert len(plant.reaper._heap) <= STALE_MIN + 1
+
+
+def subscriptions_in_memory() -> int:
+    return sum(type(each) is Subscription for each in gc.get_objects())
+
+
+async def test_a_deleted_subscription_does_not_stay_in_memory_until_its_time(plant) -> None:
+    gc.collect()
+    before = subscriptions_in_memory()
+    identities = [(await plant.create(43_200)).spec.id for _ in range(5)]
+    assert subscriptions_in_memory() == before + 5
+
+    # No cycle either: what is in one may be hidden from the collector.
+    gc.disable()
+    try:
+        for identity in identities:
+            await plant.core.admin.delete(CALLER, Topic.VARIABLES, identity)
+        await settle()
+
+        assert subscriptions_in_memory() == before
+    finally:
+        gc.enable()

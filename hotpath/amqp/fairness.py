@@ -1,0 +1,216 @@
+"""Who is read when there is more to be read than there is time.
+
+Thousands of peers that say much and achieve nothing must not delay one that publishes or settles.
+So the time that a connection takes is measured, and set against what it has achieved:
+
+    earned     EARNED_S for each message published and each outcome applied, kept up to BALANCE_S
+    favoured   more earned than used: read at once, whatever the others do
+    others     together so much time in a turn of the event loop (`fair_turn_ms`) for reads, log-ins
+               and leaving, and as much for what they are sent; who would be over it waits, with one
+               small read kept and its socket not read any more. Of those that wait, the one that
+               has used least comes first, its address included: a new client comes before those
+               that have made work for long, or go and come back.
+
+With no contention there is no waiting. What a peer that has to wait sends meanwhile stays in its
+own socket and then in its own machine. When very many wait, addresses that have used much get no
+further connection until there are fewer.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from typing import Final
+
+#: What one useful message or outcome is worth, seconds of reading: some times what it takes.
+EARNED_S: Final = 0.000_2
+#: What is kept of earnings, and owed of time, at the most, seconds.
+BALANCE_S: Final = 0.1
+#: What everybody earns by being there, seconds a second, and kept of it: enough for heartbeats.
+TRICKLE: Final = 0.000_02
+TRICKLE_S: Final = 0.001
+#: Differences below it do not count among those that wait: who has begun to log in must not stand
+#: back behind everybody who has not, seconds.
+STEP_S: Final = 0.001
+#: Half of what an address has used is forgotten in this time, seconds.
+HALF_LIFE_S: Final = 30.0
+#: When so many wait, an address that has used so many seconds gets no further connection.
+BUSY_WAITING: Final = 128
+BUSY_USED_S: Final = 0.02
+#: Addresses that are known at a time; the one that connected last is forgotten last.
+ORIGINS_MAX: Final = 10_000
+
+
+class Origin:
+    """What all connections of one address have used lately, without achieving something."""
+
+    __slots__ = ("_at", "_used")
+
+    def __init__(self, now: float) -> None:
+        self._used = 0.0
+        self._at = now
+
+    def used(self, now: float) -> float:
+        """Seconds; half of it is forgotten in HALF_LIFE_S."""
+        self._used *= 0.5 ** ((now - self._at) / HALF_LIFE_S)
+        self._at = now
+        return self._used
+
+    def add(self, took: float, now: float) -> None:
+        """So much more."""
+        self._used = max(self.used(now) + took, 0.0)
+
+
+class Account:
+    """What one connection has used and achieved."""
+
+    __slots__ = ("_balance", "_earned", "_origin", "_seen", "_used")
+
+    def __init__(self, origin: Origin, now: float) -> None:
+        self._origin = origin
+        self._used = self._balance = 0.0
+        self._earned = 0
+        self._seen = now
+
+    @property
+    def is_favoured(self) -> bool:
+        """Whether it has achieved more than it has cost."""
+        return self._balance > 0
+
+    def rank(self, now: float) -> int:
+        """By what it took since it was favoured, and its address lately: the least comes first."""
+        return int((self._used + self._origin.used(now)) / STEP_S)
+
+    def charge(self, began: float, ended: float, earned: int) -> None:
+        """Something took so long; `earned` counts what has been achieved in all."""
+        took, gained = ended - began, EARNED_S * (earned - self._earned)
+        balance = self._balance
+        if balance < TRICKLE_S:
+            balance = min(balance + TRICKLE * (ended - self._seen), TRICKLE_S)
+        self._balance = max(min(balance + gained - took, BALANCE_S), -BALANCE_S)
+        self._earned, self._seen = earned, ended
+        if self._balance > 0:
+            # It was well used.
+            self._origin.add(-self._used, ended)
+            self._used = 0.0
+        else:
+            self._used += took
+            self._origin.add(took, ended)
+
+
+class Fairness:
+    """Decides for all sockets of the edge.
+
+    Args:
+        turn_s: Time in a turn of the event loop for all that are not favoured, seconds.
+        now: Seconds that this thread has worked; they are meant wherever seconds are spoken of.
+        later: Calls back in the next turn of the event loop.
+    """
+
+    def __init__(
+        self,
+        turn_s: float,
+        *,
+        now: Callable[[], float],
+        later: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
+        self.now = now
+        self.turn_s = turn_s
+        self._later = later or _call_soon
+        self._spent = 0.0
+        self._is_turn_due = False
+        self._waiting: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = count()
+        self._origins: OrderedDict[str, Origin] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether somebody waits; while nobody does, there is no need to measure the favoured."""
+        return bool(self._waiting)
+
+    def account(self, address: str) -> Account:
+        """For a new connection from an address."""
+        return Account(self._origin(address), self.now())
+
+    def _origin(self, address: str) -> Origin:
+        origin = self._origins.pop(address, None) or Origin(self.now())
+        self._origins[address] = origin
+        if len(self._origins) > ORIGINS_MAX:
+            self._origins.popitem(last=False)
+        return origin
+
+    def is_burdened_by(self, address: str) -> bool:
+        """Whether very many wait, and this address has much to do with it."""
+        if len(self._waiting) < BUSY_WAITING or address not in self._origins:
+            return False
+        return self._origins[address].used(self.now()) > BUSY_USED_S
+
+    def may_go(self, account: Account) -> bool:
+        """Whether what a connection has to do may be done now; if not, it has to `wait`."""
+        if account.is_favoured:
+            return True
+        if self._spent >= self.turn_s:
+            return False
+        return not self._waiting or account.rank(self.now()) < self._waiting[0][0]
+
+    def charge(self, account: Account, began: float, earned: int) -> None:
+        """What began at a time for a connection is over."""
+        ended = self.now()
+        if not account.is_favoured:
+            self._spent += ended - began
+            self._expect_turn()
+        account.charge(began, ended, earned)
+
+    def wait(self, account: Account, go_on: Callable[[], None]) -> None:
+        """Call `go_on` when it is this connection's turn."""
+        heappush(self._waiting, (account.rank(self.now()), next(self._order), go_on))
+        self._expect_turn()
+
+    async def turn_of(self, account: Account) -> None:
+        """Return when it is this connection's turn; what it then does is to be charged.
+
+        That comes later in the turn, or in the next one, so half of the time counts as spent.
+        """
+        if self.may_go(account):
+            self._spend()
+            return
+        turn = asyncio.Event()
+
+        def go_on() -> None:
+            self._spend()
+            turn.set()
+
+        self.wait(account, go_on)
+        await turn.wait()
+
+    def _spend(self) -> None:
+        self._spent += self.turn_s / 2
+        self._expect_turn()
+
+    def finish(self) -> None:
+        """Let all go on that wait, whatever it takes: the edge is closing."""
+        while self._waiting:
+            heappop(self._waiting)[2]()
+
+    def _expect_turn(self) -> None:
+        if not self._is_turn_due:
+            self._is_turn_due = True
+            self._later(self._turn)
+
+    def _turn(self) -> None:
+        """A new turn of the loop: those that wait come first, as far as the time goes."""
+        self._is_turn_due = False
+        self._spent = 0.0
+        began = self.now()
+        while self._waiting and max(self._spent, self.now() - began) < self.turn_s:
+            heappop(self._waiting)[2]()
+        if self._waiting:
+            self._expect_turn()
+
+
+def _call_soon(callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(callback)

@@ -1,0 +1,265 @@
+"""Who is read first when there is more to be read than time; time is in the test's hands."""
+
+import asyncio
+
+import pytest
+
+from hotpath.amqp.bounds import LINKS_FREE, SESSIONS_FREE, Holding, Shared
+from hotpath.amqp.context import Turn
+from hotpath.amqp.fairness import BUSY_USED_S, BUSY_WAITING, ORIGINS_MAX, STEP_S, Fairness
+from hotpath.config import Settings
+
+TURN_S = 0.002
+
+
+class World:
+    """A clock and an event loop that a test turns by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+        self.callbacks = []
+        self.done: list[str] = []
+        self.fairness = Fairness(TURN_S, now=lambda: self.seconds, later=self.callbacks.append)
+
+    def account(self, address: str = "192.0.2.1"):
+        return self.fairness.account(address)
+
+    def work(self, account, took: float, *, earned: int = 0) -> None:
+        """Something is done for a connection."""
+        began = self.seconds
+        self.seconds += took
+        self.fairness.charge(account, began, earned)
+
+    def ask(self, name: str, account, took: float = 0.001) -> bool:
+        """A read has come; it is done now, or waits."""
+
+        def go_on() -> None:
+            self.done.append(name)
+            self.work(account, took)
+
+        if self.fairness.may_go(account):
+            go_on()
+            return True
+        self.fairness.wait(account, go_on)
+        return False
+
+    def turn(self) -> None:
+        """The loop's next turn."""
+        callbacks, self.callbacks[:] = list(self.callbacks), []
+        for callback in callbacks:
+            callback()
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_without_contention_nobody_waits(world):
+    account = world.account()
+    for _ in range(50):
+        assert world.ask("a", account)
+        world.turn()
+
+
+def test_who_is_not_favoured_has_so_much_time_in_a_turn_and_then_waits(world):
+    asked = [world.ask(str(number), world.account()) for number in range(5)]
+    assert asked == [True, True, False, False, False]
+
+    world.turn()
+    assert world.done == ["0", "1", "2", "3"]
+    world.turn()
+    assert world.done == ["0", "1", "2", "3", "4"]
+    assert len(world.fairness) == 0
+
+
+def test_who_publishes_is_read_at_once_whatever_the_others_do(world):
+    good = world.account()
+    world.work(good, 0.000_05, earned=10)
+    for number in range(20):
+        world.ask(str(number), world.account())
+
+    assert good.is_favoured
+    assert world.ask("good", good)
+
+
+def test_useful_work_is_favoured_as_long_as_it_costs_less_than_it_is_worth(world):
+    account = world.account()
+    for earned in range(1, 1_000):
+        world.work(account, 0.000_05, earned=earned)
+        assert account.is_favoured
+    for _ in range(2_100):
+        world.work(account, 0.000_05, earned=999)
+    assert not account.is_favoured
+
+
+def test_of_those_that_wait_the_one_that_has_used_least_comes_first(world):
+    heavy, light = world.account("192.0.2.1"), world.account("192.0.2.2")
+    world.work(heavy, 0.5)
+    world.turn()
+    world.work(world.account("192.0.2.3"), 2 * TURN_S)
+    world.ask("heavy", heavy)
+    world.ask("light", light)
+
+    world.turn()
+
+    assert world.done == ["light", "heavy"]
+
+
+def test_who_has_begun_to_log_in_does_not_stand_back_behind_all_who_have_not(world):
+    begun = world.account("192.0.2.1")
+    world.work(begun, STEP_S / 2)
+    world.turn()
+    world.work(world.account("192.0.2.3"), 2 * TURN_S)
+    world.ask("begun", begun)
+    for number in range(10):
+        world.ask(str(number), world.account(f"192.0.2.{10 + number}"))
+
+    world.turn()
+
+    assert world.done[0] == "begun"
+
+
+def test_who_goes_and_comes_back_does_not_come_before_a_new_client(world):
+    world.work(world.account("192.0.2.1"), 0.5)
+    world.turn()
+    world.work(world.account("192.0.2.3"), 2 * TURN_S)
+    world.ask("back again", world.account("192.0.2.1"))
+    world.ask("new", world.account("192.0.2.2"))
+
+    world.turn()
+
+    assert world.done[0] == "new"
+
+
+def test_what_an_address_has_used_is_forgotten(world):
+    origin = world.account("192.0.2.1")
+    world.work(origin, 1.0)
+    assert world.account("192.0.2.1").rank(world.seconds) == pytest.approx(1.0 / STEP_S, abs=1)
+    world.seconds += 60.0
+    assert world.account("192.0.2.1").rank(world.seconds) == pytest.approx(0.25 / STEP_S, abs=1)
+
+
+def test_time_that_led_to_something_is_not_held_against_the_address(world):
+    account = world.account("192.0.2.1")
+    world.work(account, 0.03)
+    world.work(account, 0.001, earned=1_000)
+    assert world.account("192.0.2.1").rank(world.seconds) == 0
+
+
+def test_heartbeats_earn_their_place(world):
+    quiet = world.account()
+    for _ in range(10):
+        world.seconds += 60.0
+        world.work(quiet, 0.000_05)
+    assert quiet.is_favoured
+
+
+def test_when_very_many_wait_an_address_that_has_used_much_gets_no_connection(world):
+    world.work(world.account("192.0.2.1"), BUSY_USED_S * 2)
+    assert not world.fairness.is_burdened_by("192.0.2.1")
+    for number in range(BUSY_WAITING):
+        world.ask(str(number), world.account("192.0.2.9"))
+    assert world.fairness.is_burdened_by("192.0.2.1")
+    assert not world.fairness.is_burdened_by("192.0.2.2")
+
+
+def test_so_many_addresses_are_known(world):
+    for number in range(ORIGINS_MAX + 10):
+        world.account(str(number))
+    assert len(world.fairness._origins) == ORIGINS_MAX
+
+
+def test_at_the_end_all_go_on_that_wait(world):
+    for number in range(9):
+        world.ask(str(number), world.account())
+    world.fairness.finish()
+    assert len(world.done) == 9
+
+
+async def test_log_ins_wait_for_their_turn(world):
+    tasks = [asyncio.ensure_future(world.fairness.turn_of(world.account())) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert sum(task.done() for task in tasks) == 2
+    world.turn()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert sum(task.done() for task in tasks) == 4
+    world.turn()
+    await asyncio.gather(*tasks)
+
+
+class Dirty:
+    """A connection with something to send."""
+
+    earned = 0
+
+    def __init__(self, world: World, name: str, *, favoured: bool) -> None:
+        self._world, self._name = world, name
+        self.account = world.account()
+        if favoured:
+            world.work(self.account, 0.0, earned=100)
+
+    def flush(self) -> None:
+        self._world.done.append(self._name)
+        self._world.seconds += 0.001
+
+
+async def test_favoured_connections_are_flushed_first_and_others_as_time_goes(world):
+    turn = Turn(world.fairness)
+    for number in range(5):
+        turn.mark(Dirty(world, str(number), favoured=False))
+    turn.mark(Dirty(world, "good", favoured=True))
+
+    await asyncio.sleep(0)
+    assert world.done == ["good", "0", "1"]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert world.done == ["good", "0", "1", "2", "3", "4"]
+
+
+async def test_a_connection_that_is_late_is_flushed_once(world):
+    turn = Turn(world.fairness)
+    several = [Dirty(world, str(number), favoured=False) for number in range(4)]
+    for each in several:
+        turn.mark(each)
+    await asyncio.sleep(0)
+    for each in several[2:]:
+        turn.mark(each)
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert world.done == ["0", "1", "2", "3"]
+
+
+@pytest.fixture
+def shared(tmp_path):
+    return Shared(Settings(data_dir=tmp_path, max_links=100, max_sessions=50))
+
+
+def test_links_of_all_connections_are_bounded_and_each_may_have_a_few(shared):
+    greedy, modest = Holding(shared), Holding(shared)
+    assert greedy.count(100, 1) is None
+    too_much = greedy.count(101, 1)
+    assert too_much is not None
+    assert too_much.info == {"limit-links": 100}
+    assert modest.count(LINKS_FREE, 1) is None
+    assert modest.count(LINKS_FREE + 1, 1) is not None
+
+
+def test_sessions_of_all_connections_are_bounded_and_each_may_have_a_few(shared):
+    greedy, modest = Holding(shared), Holding(shared)
+    assert greedy.count(0, 50) is None
+    too_much = greedy.count(0, 51)
+    assert too_much is not None
+    assert too_much.info == {"limit-sessions": 50}
+    assert modest.count(0, SESSIONS_FREE) is None
+    assert modest.count(0, SESSIONS_FREE + 1) is not None
+
+
+def test_a_connection_that_leaves_makes_room(shared):
+    greedy, other = Holding(shared), Holding(shared)
+    greedy.count(100, 50)
+    assert other.count(LINKS_FREE + 1, 1) is not None
+    greedy.leave()
+    assert other.count(LINKS_FREE + 2, SESSIONS_FREE + 1) is None
+    assert shared.links == LINKS_FREE + 2

@@ -1,0 +1,60 @@
+"""Many competing receivers: a few are woken for a message, the others when those take nothing."""
+
+from hotpath.service.waking import AT_ONCE, PAUSE_MS
+from tests.support.clock import settle
+
+MANY = 100
+
+
+def woken(readers) -> int:
+    return sum(reader.woken for reader in readers)
+
+
+async def readers_of(rig, **options):
+    subscription = await rig.create()
+    return subscription, [rig.read(subscription, **options) for _ in range(MANY)]
+
+
+async def test_a_message_wakes_a_few_of_many_receivers(rig):
+    _, readers = await readers_of(rig)
+    await rig.publish(1)
+    assert woken(readers) == AT_ONCE
+    next(reader for reader in readers if reader.woken).pull()
+    await rig.clock.advance(10 * PAUSE_MS)
+    assert woken(readers) == AT_ONCE
+
+
+async def test_when_those_take_nothing_the_others_are_woken_each_once(rig):
+    _, readers = await readers_of(rig)
+    await rig.publish(1)
+    await rig.clock.advance(10 * PAUSE_MS)
+    assert [reader.woken for reader in readers] == [1] * MANY
+
+
+async def test_the_next_message_wakes_the_next_ones(rig):
+    _, readers = await readers_of(rig)
+    for _ in range(3):
+        await rig.publish(1)
+        max(readers, key=lambda reader: reader.woken).pull()
+        await rig.clock.advance(10 * PAUSE_MS)
+    assert woken(readers) == 3 * AT_ONCE
+    assert max(reader.woken for reader in readers) == 1
+
+
+async def test_nobody_is_woken_who_can_lock_nothing_and_all_are_when_there_is_room(rig):
+    subscription, readers = await readers_of(rig)
+    subscription.locks_max = 2
+    await rig.publish(1, 2)
+    first = next(reader for reader in readers if reader.woken)
+    assert first.pull() == [1, 2]
+    await rig.clock.advance(10 * PAUSE_MS)
+    before = woken(readers)
+
+    await rig.publish(3)
+    await rig.clock.advance(10 * PAUSE_MS)
+    assert woken(readers) == before
+
+    first.complete(1)
+    await settle()
+    assert woken(readers) > before
+    assert max(readers, key=lambda reader: reader.woken).pull() == [3]
