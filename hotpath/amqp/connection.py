@@ -59,10 +59,10 @@ PEER_IDLE_MS_MIN: Final = 100
 #: Incomplete deliveries of a connection may take so many times the largest message.
 PARTIAL_MESSAGES: Final = 16
 
-#: What the first right, and each of the first links, counts for: about what coming in costs. So a
+#: What the first right, and the first link, counts for: about what coming in costs. So a
 #: client that means well is at work soon, whoever else is there.
-WELCOME: Final = 5
-WELCOME_LINKS: Final = 2
+WELCOME: Final = 3
+WELCOME_LINKS: Final = 1
 #: Conditions of a connection that was not ended for what it did.
 _BLAMELESS: Final = (CONNECTION_FORCED, UNAUTHORIZED)
 _Given = TypeVarTuple("_Given")

@@ -30,6 +30,8 @@ BALANCE_S: Final = 0.1
 #: What everybody earns by being there, seconds a second, and kept of it: enough for heartbeats.
 TRICKLE: Final = 0.000_02
 TRICKLE_S: Final = 0.001
+#: Of those that wait, so many go on in a turn at the most, however little time they take.
+AT_ONCE: Final = 64
 #: Differences below it do not count among those that wait: who has begun to log in must not stand
 #: back behind everybody who has not, seconds.
 STEP_S: Final = 0.001
@@ -149,6 +151,11 @@ class Fairness:
             return False
         return self._origins[address].used(self.now()) > BUSY_USED_S
 
+    @property
+    def has_time(self) -> bool:
+        """Whether nobody waits, and there is time left in this turn."""
+        return not self._waiting and self._spent < self.turn_s
+
     def may_go(self, account: Account) -> bool:
         """Whether what a connection has to do may be done now; if not, it has to `wait`."""
         if account.is_favoured:
@@ -161,8 +168,7 @@ class Fairness:
         """What began at a time for a connection is over."""
         ended = self.now()
         if not account.is_favoured:
-            self._spent += ended - began
-            self._expect_turn()
+            self.spend(ended - began)
         account.charge(began, ended, earned)
 
     def wait(self, account: Account, go_on: Callable[[], None]) -> None:
@@ -176,19 +182,20 @@ class Fairness:
         That comes later in the turn, or in the next one, so half of the time counts as spent.
         """
         if self.may_go(account):
-            self._spend()
+            self.spend(self.turn_s / 2)
             return
         turn = asyncio.Event()
 
         def go_on() -> None:
-            self._spend()
+            self.spend(self.turn_s / 2)
             turn.set()
 
         self.wait(account, go_on)
         await turn.wait()
 
-    def _spend(self) -> None:
-        self._spent += self.turn_s / 2
+    def spend(self, seconds: float) -> None:
+        """So much of this turn is used up."""
+        self._spent += seconds
         self._expect_turn()
 
     def finish(self) -> None:
@@ -206,7 +213,9 @@ class Fairness:
         self._is_turn_due = False
         self._spent = 0.0
         began = self.now()
-        while self._waiting and max(self._spent, self.now() - began) < self.turn_s:
+        for _ in range(AT_ONCE):
+            if not self._waiting or max(self._spent, self.now() - began) >= self.turn_s:
+                break
             heappop(self._waiting)[2]()
         if self._waiting:
             self._expect_turn()

@@ -44,7 +44,7 @@ class SocketSink(asyncio.BufferedProtocol):
         self._small_view = self._view[:SMALL_READ_BYTES]
         self._fairness = fairness
         self._kept = b""
-        self._is_throttled = False
+        self._is_throttled = self._is_waiting = False
         self._output_bytes_max = output_bytes_max
         self._adopt = adopt
         self._left = left
@@ -100,8 +100,15 @@ class SocketSink(asyncio.BufferedProtocol):
         """It is this one's turn: take in what was kept, and read the socket again."""
         kept, self._kept = self._kept, b""
         if self._connection is not None:
-            self._take_in(self._connection, kept, len(kept))
-            self._set_reading(on=not self._is_throttled)
+            connection = self._connection
+            self._take_in(connection, kept, len(kept))
+            # In a turn of its own too: of thousands, each that is read costs something at once.
+            self._is_waiting = True
+            self._fairness.wait(connection.account, self._read_again)
+
+    def _read_again(self) -> None:
+        self._is_waiting = False
+        self._set_reading(on=not self._is_throttled)
 
     def _set_reading(self, *, on: bool) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -117,7 +124,7 @@ class SocketSink(asyncio.BufferedProtocol):
         connection, self._connection, self._transport = self._connection, None, None
         if connection is None:
             self._left()
-        elif self._fairness.may_go(connection.account):
+        elif self._fairness.has_time:
             self._leave(connection)
         else:
             # Thousands may go at once.
@@ -126,8 +133,8 @@ class SocketSink(asyncio.BufferedProtocol):
     def _leave(self, connection: Connection) -> None:
         began = self._fairness.now()
         connection.lost()
-        self._fairness.charge(connection.account, began, connection.earned)
         self._left()
+        self._fairness.spend(self._fairness.now() - began)
 
     # As a sink
 
@@ -148,7 +155,7 @@ class SocketSink(asyncio.BufferedProtocol):
     def resume_reading(self) -> None:
         """Read again."""
         self._is_throttled = False
-        self._set_reading(on=not self._kept)
+        self._set_reading(on=not (self._kept or self._is_waiting))
 
     def close(self) -> None:
         """Send what is kept, then close."""

@@ -210,8 +210,9 @@ def test_what_waits_is_small_and_its_socket_is_not_read(busy):
     assert not sink._transport.reading
 
     callbacks.pop()()
-
     assert connection.heard == b"first"
+
+    callbacks[-1]()
     assert sink._transport.reading
 
 
@@ -219,7 +220,8 @@ def test_a_socket_that_is_not_read_for_what_its_peer_leaves_unread_stays_so(busy
     sink, connection, callbacks, _ = busy
     read(sink, b"first")
     sink.pause_reading()
-    callbacks.pop()()
+    for _ in range(2):
+        callbacks[-1]()
     assert connection.heard == b"first"
     assert not sink._transport.reading
     sink.resume_reading()

@@ -41,7 +41,7 @@ HASTE_MAX = 8
 #: Inputs that follow one another on a connection.
 CONTINUED_MAX = 48
 #: Inputs of an epoch, about; then the service is a new one.
-EPOCH_INPUTS = 20_000
+EPOCH_INPUTS = 10_000
 #: Between two checks the process may grow by no more.
 GROWTH_MAX = 96 * 1_048_576
 _STUCK = 0.04
