@@ -1,55 +1,109 @@
-"""Keeping the cycle collector's passes short while subscriptions come by the thousand.
+"""Keeping the cycle collector's passes short, whatever there is in memory.
 
-A pass of the collector walks all objects that it watches, and nothing else runs meanwhile. A
-hundred thousand subscriptions are several million objects, so a full pass over them takes a
-second, and a pass over the newest still takes many milliseconds. They live long and form no
-cycles that outlive them: reference counting frees them. So, while there are many, those that
-came lately are collected once and then put out of the collector's sight, a few at a time; when
-few are left, all come back into its sight, because then a full pass is short.
+A pass of the collector walks objects, and nothing else runs meanwhile: for twenty thousand young
+ones that is 10 to 30 ms, for all objects of a process with thousands of connections or
+subscriptions up to a second. Nearly all that is made here is freed by reference counting, or stays.
+So the collector looks at each object once, early, and what is left after that goes out of its sight:
 
-What else is alive at such a moment goes out of sight too. It is freed as always when nothing
-refers to it; only what is in a cycle by then waits until there are few subscriptions again.
+    pass        when there are STEP more objects than at the last: about a millisecond
+    full pass   over everything, when what stays has doubled, or after very many passes
+
+What comes with filters is known to stay and to form no cycles that outlive it, so it does not bring
+a full pass nearer: subscriptions come by the hundred thousand.
+
+What is out of sight is freed as always when nothing refers to it; only a cycle that began to live
+before a pass and ended after it stays until the next full pass.
 """
 
 from __future__ import annotations
 
 import gc
+import sys
+from collections.abc import Callable
 from typing import Final
 
-#: With fewer filters the collector's passes are short without any of this.
-MANY: Final = 1_000
+#: Objects of a pass.
+STEP: Final = 1_000
+#: The number of blocks is looked at once in so many passes: that takes a tenth of a millisecond.
+LOOK: Final = 64
+#: With fewer blocks of memory a full pass is not worth a thought.
+FEW: Final = 500_000
+#: After so many passes one over everything, at the earliest.
+PASSES: Final = 10_000
+#: Blocks of memory that come with a filter.
+BLOCKS_A_FILTER: Final = 60
 
-#: Filters that come between two moments. Some sixty objects each: a pass of about a millisecond.
-STEP: Final = 100
+#: Calls something back soon, from whatever thread.
+Later = Callable[[Callable[[], None]], object]
 
 
 class Keeping:
-    """How many filters the process holds, and what the collector is told of them."""
+    """What stays in this process, and what the collector is told of it.
 
-    __slots__ = ("_held", "_is_hiding", "_new", "is_on")
+    Args:
+        blocks: How many blocks of memory the process has.
+    """
 
-    def __init__(self) -> None:
-        self.is_on = False
-        self._held = 0
-        self._new = 0
-        self._is_hiding = False
+    __slots__ = ("_base", "_blocks", "_filters", "_is_due", "_later", "_old_threshold", "_passes")
+
+    def __init__(self, blocks: Callable[[], int] = sys.getallocatedblocks) -> None:
+        self._blocks = blocks
+        self._later: Later | None = None
+        self._old_threshold = gc.get_threshold()
+        self._filters = self._base = self._passes = 0
+        self._is_due = False
 
     def count_added(self) -> None:
-        """One filter more. Every now and then this takes about a millisecond."""
-        self._held += 1
-        self._new += 1
-        if self._new >= STEP and self._held >= MANY and self.is_on:
-            self._new = 0
-            self._is_hiding = True
-            gc.collect(1)
-            gc.freeze()
+        """One filter more."""
+        self._filters += 1
 
     def count_removed(self) -> None:
         """One filter less."""
-        self._held -= 1
-        if self._is_hiding and self._held < MANY // 2:
-            self._is_hiding = False
+        self._filters -= 1
+
+    def start(self, later: Later) -> None:
+        """From now on; `later` has the full passes done."""
+        self.stop()
+        self._old_threshold = gc.get_threshold()
+        self._later = later
+        self._collect_all()
+        gc.set_threshold(STEP, *self._old_threshold[1:])
+        gc.callbacks.append(self._on_pass)
+
+    def stop(self) -> None:
+        """Leave the collector as it was found."""
+        if self._later is not None:
+            self._later = None
+            gc.callbacks.remove(self._on_pass)
+            gc.set_threshold(*self._old_threshold)
             gc.unfreeze()
+
+    def _on_pass(self, phase: str, about: dict[str, int]) -> None:
+        """The collector begins or ends a pass, in any thread."""
+        if phase != "stop" or about["generation"] != 0:
+            return
+        gc.freeze()
+        self._passes += 1
+        if self._passes % LOOK == 0 and not self._is_due and self._later is not None:
+            self._is_due = self._is_much()
+            if self._is_due:
+                self._later(self._collect_all)
+
+    def _is_much(self) -> bool:
+        known = self._filters * BLOCKS_A_FILTER
+        if self._blocks() - known > 2 * self._base + FEW:
+            return True
+        return self._passes > max(PASSES, 2 * (self._base + known) // STEP)
+
+    def _collect_all(self) -> None:
+        self._is_due = False
+        if self._later is None:
+            return
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+        self._passes = 0
+        self._base = self._blocks() - self._filters * BLOCKS_A_FILTER
 
 
 #: The collector belongs to the process, and so does this.

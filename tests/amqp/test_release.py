@@ -1,7 +1,7 @@
 """A connection that is gone is freed at once, without the cycle collector.
 
-While there are many subscriptions, what is alive is hidden from the collector (`core/keeping.py`):
-a cycle would then stay for as long as they do.
+What is alive for a while is hidden from the collector (`core/keeping.py`):
+a cycle would then stay until the next full pass.
 """
 
 import asyncio

@@ -1,14 +1,14 @@
-"""What the cycle collector is told of filters that come and go."""
+"""What the cycle collector is told, and when it looks at everything."""
 
 import gc
 
 import pytest
 
-from hotpath.core.keeping import MANY, STEP, Keeping
+from hotpath.core.keeping import BLOCKS_A_FILTER, FEW, LOOK, PASSES, STEP, Keeping
 
 
 class Node:
-    """An object that can be in a cycle."""
+    """An object in a cycle."""
 
     freed = 0
 
@@ -19,77 +19,143 @@ class Node:
         Node.freed += 1
 
 
+class Process:
+    """A number of blocks that the test says, and full passes that it lets happen."""
+
+    def __init__(self) -> None:
+        self.blocks = 1_000_000
+        self.due = []
+        self.keeping = Keeping(lambda: self.blocks)
+
+    def passes(self, count: int = LOOK) -> None:
+        for _ in range(count):
+            gc.collect(0)
+
+    def run_due(self) -> int:
+        due, self.due = self.due, []
+        for each in due:
+            each()
+        return len(due)
+
+
 @pytest.fixture
-def keeping():
+def process():
+    was_on = gc.isenabled()
+    gc.disable()
     gc.collect()
     gc.unfreeze()
     Node.freed = 0
-    made = Keeping()
-    made.is_on = True
+    made = Process()
+    made.keeping.start(made.due.append)
     yield made
-    gc.unfreeze()
+    made.keeping.stop()
+    if was_on:
+        gc.enable()
 
 
-def add(keeping: Keeping, count: int) -> None:
-    for _ in range(count):
-        keeping.count_added()
-
-
-def test_a_few_filters_change_nothing(keeping):
-    add(keeping, MANY - 1)
-
-    assert gc.get_freeze_count() == 0
-
-
-def test_what_comes_with_many_filters_is_out_of_the_collectors_sight(keeping):
-    add(keeping, MANY)
+def test_after_a_pass_what_is_left_is_out_of_sight(process):
     before = gc.get_freeze_count()
-    new = [[] for _ in range(1000)]
-    add(keeping, STEP - 1)
-    assert gc.get_freeze_count() <= before
+    kept = [[] for _ in range(500)]
+    assert gc.get_count()[0] >= len(kept)
 
-    add(keeping, 1)
-    assert gc.get_freeze_count() >= before + len(new)
+    process.passes(1)
+
+    assert gc.get_freeze_count() >= before + len(kept)
+    assert gc.get_count()[0] < len(kept)
 
 
-def test_garbage_goes_before_the_rest_is_put_out_of_sight(keeping):
-    add(keeping, MANY - 1)
+def test_garbage_goes_before_the_rest_is_put_out_of_sight(process):
     Node()
-    assert Node.freed == 0
-
-    add(keeping, 1)
+    process.passes(1)
     assert Node.freed == 1
 
 
-def test_what_nothing_refers_to_is_freed_out_of_sight_too(keeping):
+def test_what_nothing_refers_to_is_freed_out_of_sight_too(process):
     kept = Node()
+    process.passes(1)
     kept.other = None
-    add(keeping, MANY)
+    del kept
+    assert Node.freed == 1
+
+
+def test_a_pass_comes_after_so_many_objects(process):
+    assert gc.get_threshold()[0] == STEP
+
+
+def test_a_cycle_out_of_sight_goes_with_the_next_full_pass(process):
+    kept = Node()
+    process.passes(1)
+    del kept
+    process.passes(1)
+    assert Node.freed == 0
+
+    process.blocks = 2 * process.blocks + FEW + 1
+    process.passes()
+    assert process.run_due() == 1
+    assert Node.freed == 1
+
+
+def test_everything_is_looked_at_when_what_stays_has_doubled(process):
+    process.blocks = 2 * process.blocks + FEW
+    process.passes()
+    assert not process.due
+
+    process.blocks += 1
+    process.passes()
+    process.passes()
+    assert process.run_due() == 1
+
+    process.passes()
+    assert not process.due
+
+
+def test_filters_bring_it_no_nearer(process):
+    for _ in range(100_000):
+        process.keeping.count_added()
+    process.blocks += 100_000 * BLOCKS_A_FILTER
+    process.passes()
+    assert not process.due
+
+    for _ in range(100_000):
+        process.keeping.count_removed()
+    process.passes()
+    assert process.run_due() == 1
+
+
+def test_it_comes_after_very_many_passes_anyhow(process):
+    process.passes(PASSES)
+    assert not process.due
+
+    process.passes(LOOK)
+    assert process.run_due() == 1
+
+
+def test_with_more_in_memory_it_comes_later(process):
+    for _ in range(100_000):
+        process.keeping.count_added()
+    process.passes(PASSES + LOOK)
+    assert not process.due
+
+
+def test_stopped_it_leaves_the_collector_as_it_was():
+    gc.unfreeze()
+    threshold, callbacks = gc.get_threshold(), list(gc.callbacks)
+    keeping = Keeping()
+    keeping.start(lambda work: None)
     assert gc.get_freeze_count()
 
-    del kept
-    assert Node.freed == 1
+    keeping.stop()
+    keeping.stop()
 
-
-def test_a_cycle_out_of_sight_goes_when_few_filters_are_left(keeping):
-    kept = Node()
-    add(keeping, MANY)
-    del kept
-    gc.collect()
-    assert Node.freed == 0
-
-    for _ in range(MANY // 2 + 1):
-        keeping.count_removed()
-    assert gc.get_freeze_count() == 0
-    gc.collect()
-    assert Node.freed == 1
-
-
-def test_it_counts_but_leaves_the_collector_alone_until_it_is_on(keeping):
-    keeping.is_on = False
-    add(keeping, 2 * MANY)
+    assert gc.get_threshold() == threshold
+    assert gc.callbacks == callbacks
     assert gc.get_freeze_count() == 0
 
-    keeping.is_on = True
-    keeping.count_added()
-    assert gc.get_freeze_count() > 0
+
+def test_a_full_pass_that_comes_after_the_stop_leaves_it_alone(process):
+    process.blocks = 2 * process.blocks + FEW + 1
+    process.passes()
+    process.keeping.stop()
+
+    assert process.run_due() == 1
+    assert gc.get_freeze_count() == 0
