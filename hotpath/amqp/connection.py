@@ -61,7 +61,7 @@ PARTIAL_MESSAGES: Final = 16
 
 #: What the first right, and the first link, counts for: about what coming in costs. So a
 #: client that means well is at work soon, whoever else is there.
-WELCOME: Final = 3
+WELCOME: Final = 1
 WELCOME_LINKS: Final = 1
 #: Conditions of a connection that was not ended for what it did.
 _BLAMELESS: Final = (CONNECTION_FORCED, UNAUTHORIZED)

@@ -24,12 +24,12 @@ from itertools import count
 from typing import Final
 
 #: What one useful message or outcome is worth, seconds of reading: some times what it takes.
-EARNED_S: Final = 0.000_2
+EARNED_S: Final = 0.000_5
 #: What is kept of earnings, and owed of time, at the most, seconds.
 BALANCE_S: Final = 0.1
 #: What everybody earns by being there, seconds a second, and kept of it: enough for heartbeats.
-TRICKLE: Final = 0.000_02
-TRICKLE_S: Final = 0.001
+TRICKLE: Final = 0.000_005
+TRICKLE_S: Final = 0.000_2
 #: Of those that wait, so many go on in a turn at the most, however little time they take.
 AT_ONCE: Final = 64
 #: Differences below it do not count among those that wait: who has begun to log in must not stand

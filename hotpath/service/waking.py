@@ -7,7 +7,7 @@ or have gone. Each wake-up begins where the last one has stopped. And nobody is 
 take anything because all locks of the subscription are taken: settling wakes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Generic, Protocol, TypeVar
 
 from hotpath.core.deadletter import DeadLetterQueue
@@ -48,7 +48,7 @@ class Waking(Generic[_R]):
             for receiver in tuple(receivers):
                 self._call(receiver.wake)
             return
-        if not any(map(_may_take, receivers)):
+        if not any(map(_may_take, _kinds(receivers))):
             return
         self._some(receivers, AT_ONCE)
         if id(receivers) not in self._waiting:
@@ -68,11 +68,20 @@ class Waking(Generic[_R]):
     def _go_on(self, receivers: list[_R], woken: int) -> None:
         """Wake further ones unless everything has been taken, or all have been woken."""
         left = len(receivers) - woken
-        if left <= 0 or not any(each.feed.has_ready() and _may_take(each) for each in receivers):
+        if left <= 0 or not any(map(_would_take, _kinds(receivers))):
             del self._waiting[id(receivers)]
             return
         self._some(receivers, min(left, woken))
         self._go_on_later(receivers, 2 * woken)
+
+
+def _kinds(receivers: list[_R]) -> Iterable[_R]:
+    """One of each kind; there are thousands of receivers, but those of a kind get one answer."""
+    return {(id(each.feed), each.lock): each for each in receivers}.values()
+
+
+def _would_take(receiver: Wakeable) -> bool:
+    return receiver.feed.has_ready() and _may_take(receiver)
 
 
 def _may_take(receiver: Wakeable) -> bool:

@@ -231,6 +231,40 @@ async def test_a_connection_that_is_late_is_flushed_once(world):
     assert world.done == ["0", "1", "2", "3"]
 
 
+async def test_who_is_favoured_pays_for_what_it_is_sent_while_others_wait(world):
+    turn = Turn(world.fairness)
+    good = Dirty(world, "good", favoured=True)
+    turn.mark(good)
+    await asyncio.sleep(0)
+    assert good.account.is_favoured
+
+    for number in range(5):
+        turn.mark(Dirty(world, str(number), favoured=False))
+    await asyncio.sleep(0)
+    for _ in range(200):
+        turn.mark(good)
+        turn.mark(Dirty(world, "more", favoured=False))
+        turn.mark(Dirty(world, "more", favoured=False))
+        await asyncio.sleep(0)
+        if not good.account.is_favoured:
+            return
+    pytest.fail("a connection that achieves nothing is sent to for ever, before all others")
+
+
+async def test_what_becomes_due_while_others_are_late_is_flushed_in_its_turn(world):
+    turn = Turn(world.fairness)
+    again = Dirty(world, "again", favoured=False)
+    for each in (*[Dirty(world, str(number), favoured=False) for number in range(3)], again):
+        turn.mark(each)
+    await asyncio.sleep(0)
+    assert world.done == ["0", "1"]
+    await asyncio.sleep(0)
+    assert world.done == ["0", "1", "2", "again"]
+    turn.mark(again)
+    await asyncio.sleep(0)
+    assert world.done == ["0", "1", "2", "again", "again"]
+
+
 @pytest.fixture
 def shared(tmp_path):
     return Shared(Settings(data_dir=tmp_path, max_links=100, max_sessions=50))
