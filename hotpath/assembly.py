@@ -16,9 +16,11 @@ from hotpath.ports import Clock, MessageLog, RecordStore, Recovered
 from hotpath.service.access import Access
 from hotpath.service.admin import Administration
 from hotpath.service.commit import Committer
+from hotpath.service.control import LocalControl
 from hotpath.service.deadroom import DeadRoom
 from hotpath.service.deferred import Deferrals
 from hotpath.service.deliver import Delivering
+from hotpath.service.feedcalls import LocalCalls
 from hotpath.service.keys import KeyRotation
 from hotpath.service.liveness import Liveness
 from hotpath.service.look import Looking
@@ -46,7 +48,22 @@ _log = get_logger("hotpath.assembly")
 
 
 class Core:
-    """The service between the edges and the storage."""
+    """The service between the edges and the storage.
+
+    Another composition names other kinds of its parts, and says how they come back at the start.
+    """
+
+    topics_kind: type[Topics] = Topics
+    keys_kind: type[KeyRotation] = KeyRotation
+    scheduling_kind: type[Scheduling] = Scheduling
+    administration_kind: type[Administration] = Administration
+    publishers_kind: type[Publishers] = Publishers
+    revoking_kind: type[Revoking] = Revoking
+    points_kind: type[PointPublishing] = PointPublishing
+    streams_kind: type[Streams] = Streams
+    upkeep_kind: type[Upkeep] = Upkeep
+    #: Whether others append to the log, too.
+    is_log_shared = False
 
     def __init__(
         self, settings: Settings, *, log: MessageLog, store: RecordStore, clock: Clock
@@ -57,7 +74,7 @@ class Core:
         self.clock = clock
         self.metrics = Metrics()
         self.ring = KeyRing([])
-        self.keys = KeyRotation(store, self.ring, clock, keys_max=settings.keys_max)
+        self.keys = self.keys_kind(store, self.ring, clock, keys_max=settings.keys_max)
         #: Seals the secrets of streams; one for this process alone until it is replaced.
         self.sealing = SealingKey(secrets.token_bytes(32))
         self._recounting: asyncio.Task[None] | None = None
@@ -79,6 +96,10 @@ class Core:
             traces = Traces(self.tracing, self.clock)
             self.publishing.on_submit = traces.submitted
             self.delivering.on_taken = traces.taken
+        await self._resume(recovered)
+
+    async def _resume(self, recovered: Recovered) -> None:
+        """Bring back all that was there before. Raises LogFailure."""
         await self.publishers.resume()
         streams = await self._resume_streams(recovered)
         await self.admin.resume(recovered, others=streams)
@@ -90,7 +111,7 @@ class Core:
         """Make the parts of the service; service time goes on from `base_ms`."""
         settings, clock = self.settings, self.clock
         self.liveness = Liveness(clock, base_ms=base_ms)
-        self.topics = Topics(self.log, tail_bytes_max=settings.tail_bytes_max)
+        self.topics = self.topics_kind(self.log, tail_bytes_max=settings.tail_bytes_max)
         self.committer = Committer(self.log, self.topics, clock, self.metrics)
         self.committer.service_ms = self.liveness.service_ms
         self.liveness.on_mark = self.committer.touch
@@ -120,7 +141,7 @@ class Core:
         )
         self._compose_calls()
         self._compose_streams()
-        self.upkeep = Upkeep(
+        self.upkeep = self.upkeep_kind(
             log=self.log,
             topics=self.topics,
             committer=self.committer,
@@ -132,7 +153,7 @@ class Core:
     def _compose_calls(self) -> None:
         """Make the parts that callers and publishers reach directly."""
         settings, clock, metrics = self.settings, self.clock, self.metrics
-        self.scheduling = Scheduling(
+        self.scheduling = self.scheduling_kind(
             committer=self.committer,
             clock=clock,
             per_tenant_max=settings.scheduled_max,
@@ -145,7 +166,9 @@ class Core:
             pending_bytes_max=settings.pending_bytes_max,
         )
         self.peeking = Peeking(log=self.log, topics=self.topics, settling=self.settling)
-        self.looking = Looking(log=self.log, topics=self.topics, clock=clock)
+        self.looking = Looking(
+            log=self.log, topics=self.topics, clock=clock, shared=self.is_log_shared
+        )
         self.whys = Whys(log=self.log, looking=self.looking, settling=self.settling, clock=clock)
         self.deferrals = Deferrals(
             topics=self.topics,
@@ -154,7 +177,7 @@ class Core:
             clock=clock,
             metrics=metrics,
         )
-        self.admin = Administration(
+        self.admin = self.administration_kind(
             settings=settings,
             store=self.store,
             log=self.log,
@@ -167,13 +190,17 @@ class Core:
             clock=clock,
             metrics=metrics,
         )
-        self.publishers = Publishers(settings=settings, store=self.store, clock=clock)
-        self.revoking = Revoking(self.admin, self.publishers, self.store)
+        self.publishers = self.publishers_kind(settings=settings, store=self.store, clock=clock)
+        self.revoking = self.revoking_kind(self.admin, self.publishers, self.store)
+        self.feed_calls = LocalCalls(self.settling, self.committer, self.deferrals, self.peeking)
+        self.control = LocalControl(
+            admin=self.admin, whys=self.whys, looking=self.looking, peeking=self.peeking
+        )
 
     def _compose_streams(self) -> None:
         """Make the parts that values of points and their streams need."""
         settings = self.settings
-        self.points = PointPublishing(
+        self.points = self.points_kind(
             log=self.log,
             store=self.store,
             topics=self.topics,
@@ -183,7 +210,7 @@ class Core:
             metrics=self.metrics,
             points_max=settings.points_per_tenant_max,
         )
-        self.streams = Streams(
+        self.streams = self.streams_kind(
             settings=settings,
             store=self.store,
             topics=self.topics,
@@ -200,7 +227,10 @@ class Core:
 
     async def _resume_streams(self, recovered: Recovered) -> set[str]:
         """Bring all streams back; the ids of those there are. Raises LogFailure."""
-        recovery = StreamRecovery(
+        return await self._stream_recovery().resume(recovered)
+
+    def _stream_recovery(self) -> StreamRecovery:
+        return StreamRecovery(
             streams=self.streams,
             store=self.store,
             topics=self.topics,
@@ -208,7 +238,6 @@ class Core:
             liveness=self.liveness,
             sealing=self.sealing,
         )
-        return await recovery.resume(recovered)
 
     def access(self, verifier: TokenVerifier) -> Access:
         """What reads credentials, and says what they reach."""

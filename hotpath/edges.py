@@ -7,20 +7,26 @@ from hotpath.assembly import Core
 from hotpath.auth.jwt import TokenVerifier
 from hotpath.rest.services import Services
 from hotpath.service.access import Access
+from hotpath.service.control import SubscriptionControl
+from hotpath.service.feeds import FeedServices
 from hotpath.webhooks.edge import WebhookEdge
 
 
-def amqp_edge(core: Core, access: Access) -> AmqpEdge:
-    """The AMQP edge; it hears of keys and tokens that are taken back."""
+def feeds_here(core: Core) -> FeedServices:
+    """Feeds of the subscriptions that this service serves itself."""
+    return FeedServices.here(core.delivering, core.settling, core.committer, core.feed_calls)
+
+
+def amqp_edge(core: Core, access: Access, feeds: FeedServices | None = None) -> AmqpEdge:
+    """The AMQP edge; it hears of keys and tokens that are taken back.
+
+    `feeds` leads to those that others serve, too; left out, there are no others.
+    """
     edge = AmqpEdge(
         access=access,
         publishing=core.publishing,
-        delivering=core.delivering,
-        settling=core.settling,
-        committer=core.committer,
+        feeds=feeds or feeds_here(core),
         scheduling=core.scheduling,
-        peeking=core.peeking,
-        deferrals=core.deferrals,
         points=core.points,
         settings=core.settings,
         clock=core.clock,
@@ -36,8 +42,12 @@ def rest_services(
     *,
     connection_url: Callable[[str], str],
     readiness: Callable[[], list[str]],
+    control: SubscriptionControl | None = None,
 ) -> Services:
-    """What stands behind the routes."""
+    """What stands behind the routes.
+
+    `control` answers for subscriptions that others serve, too; left out, there are no others.
+    """
     return Services(
         settings=core.settings,
         admin=core.admin,
@@ -47,8 +57,7 @@ def rest_services(
         keys=core.keys,
         revoking=core.revoking,
         looking=core.looking,
-        peeking=core.peeking,
-        whys=core.whys,
+        control=control or core.control,
         verifier=verifier,
         clock=core.clock,
         metrics=core.metrics,

@@ -21,9 +21,9 @@ from hotpath.amqp.point_ingress import PointIngress
 from hotpath.amqp.rights import LinkRight
 from hotpath.amqp.terminus import Attach
 from hotpath.auth.rights import Grant, action_for
-from hotpath.core.subscription import Subscription
 from hotpath.model.errors import HotpathError
-from hotpath.model.names import Address, AddressKind, Topic
+from hotpath.model.names import Address, AddressKind, SubscriptionId, Topic
+from hotpath.service.feeds import spec_of
 
 #: Refused links a peer may leave half open before its connection is closed.
 HALF_OPEN_MAX: Final = 1_024
@@ -104,13 +104,14 @@ def _open_egress(
     if address.kind is AddressKind.TOPIC:
         text = f"one receives from a subscription: {address.path}/Subscriptions/<id>"
         raise Refused(Condition(NOT_ALLOWED, text, {"address": address.path}))
-    subscription = host.context.access.reach_subscription(address, grant)
-    right.reaches = lambda other: _leads_to(host, address, other, subscription)
+    known = host.context.access.reach_subscription(address, grant)
+    identity = spec_of(known).id
+    right.reaches = lambda other: _leads_to(host, address, other, identity)
     terminus.check_source(wanted.source)
     end = Egress(
         link,
         host=host,
-        subscription=subscription,
+        known=known,
         dead=address.kind is AddressKind.DEAD_LETTER,
         settled=wanted.settled,
         right=right,
@@ -119,9 +120,9 @@ def _open_egress(
     return end
 
 
-def _leads_to(host: Host, address: Address, grant: Grant, subscription: Subscription) -> bool:
+def _leads_to(host: Host, address: Address, grant: Grant, identity: SubscriptionId) -> bool:
     """Whether a grant reaches the same subscription."""
     try:
-        return host.context.access.reach_subscription(address, grant) is subscription
+        return spec_of(host.context.access.reach_subscription(address, grant)).id == identity
     except HotpathError:
         return False

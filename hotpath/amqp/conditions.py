@@ -38,6 +38,7 @@ RESOURCE_DELETED: Final = "amqp:resource-deleted"
 MESSAGE_SIZE: Final = "amqp:link:message-size-exceeded"
 TRANSFER_LIMIT: Final = "amqp:link:transfer-limit-exceeded"
 CONNECTION_FORCED: Final = "amqp:connection:forced"
+DETACH_FORCED: Final = "amqp:link:detach-forced"
 # What Service Bus clients know besides
 SERVER_BUSY: Final = "com.microsoft:server-busy"
 MESSAGE_LOCK_LOST: Final = "com.microsoft:message-lock-lost"
@@ -100,6 +101,13 @@ def condition_of(error: HotpathError) -> Condition:
 def status_of(error: HotpathError) -> int:
     """The status code with which a request that met an error is answered."""
     return _BY_ERROR[type(error)][1]
+
+
+def ended_with(error: HotpathError) -> Condition:
+    """Why a link ends that was accepted before; one that may come again is told to (§2.8.17)."""
+    if isinstance(error, Unavailable):
+        return Condition(DETACH_FORCED, error.detail, {"code": error.code})
+    return condition_of(error)
 
 
 def lock_lost() -> Condition:

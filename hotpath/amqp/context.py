@@ -1,6 +1,7 @@
 """What the parts of this edge work with: the services, and the host of a link end."""
 
 import asyncio
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -14,14 +15,10 @@ from hotpath.auth.rights import Grant, Grants
 from hotpath.config import Settings
 from hotpath.ports import Clock
 from hotpath.service.access import Access
-from hotpath.service.commit import Committer
-from hotpath.service.deferred import Deferrals
-from hotpath.service.deliver import Delivering
-from hotpath.service.peek import Peeking
+from hotpath.service.feeds import CallsOf, Confirms, Delivers, Settles
 from hotpath.service.points import PointPublishing
 from hotpath.service.publish import Publishing
-from hotpath.service.schedule import Scheduling
-from hotpath.service.settle import Settling
+from hotpath.service.schedule import Schedules
 from hotpath.telemetry import Metrics
 
 if TYPE_CHECKING:
@@ -50,38 +47,44 @@ class Turn:
 
     def __init__(self, fairness: Fairness) -> None:
         self._fairness = fairness
+        self._is_due = False
         self._dirty: dict[Flushable, None] = {}
         # Those for which there was no time.
-        self._late: dict[Flushable, None] = {}
+        self._late: OrderedDict[Flushable, None] = OrderedDict()
 
     def mark(self, connection: Flushable) -> None:
         """See to it that a connection is flushed."""
-        if not self._dirty and not self._late:
-            asyncio.get_running_loop().call_soon(self._run)
         if connection not in self._late:
             self._dirty[connection] = None
+            self._expect_run()
+
+    def _expect_run(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._run)
 
     def _run(self) -> None:
+        self._is_due = False
         dirty, self._dirty = self._dirty, {}
-        late, self._late = self._late, {}
+        late, fairness = self._late, self._fairness
+        is_contended = bool(late) or fairness.is_contended
         for connection in dirty:
-            if connection.account.is_favoured:
-                connection.flush()
-            else:
+            if not connection.account.is_favoured:
                 late[connection] = None
-        began, fairness = self._fairness.now(), self._fairness
+            elif is_contended:
+                self._flush(connection)
+            else:
+                connection.flush()
+        began = fairness.now()
         while late and fairness.now() - began < fairness.turn_s:
-            connection = next(iter(late))
-            del late[connection]
-            started = fairness.now()
-            connection.flush()
-            connection.account.charge(started, fairness.now(), connection.earned)
+            self._flush(late.popitem(last=False)[0])
         if late:
-            if not self._dirty:
-                asyncio.get_running_loop().call_soon(self._run)
-            for connection in late:
-                self._dirty.pop(connection, None)
-            self._late = late
+            self._expect_run()
+
+    def _flush(self, connection: Flushable) -> None:
+        started = self._fairness.now()
+        connection.flush()
+        connection.account.charge(started, self._fairness.now(), connection.earned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +93,10 @@ class Context:
 
     access: Access
     publishing: Publishing
-    delivering: Delivering
-    settling: Settling
-    committer: Committer
+    delivering: Delivers
+    settling: Settles
+    committer: Confirms
+    calls: CallsOf
     settings: Settings
     clock: Clock
     metrics: Metrics
@@ -100,9 +104,7 @@ class Context:
     fairness: Fairness
     outgoing: Outgoing
     shared: Shared
-    scheduling: Scheduling
-    peeking: Peeking
-    deferrals: Deferrals
+    scheduling: Schedules
     points: PointPublishing
 
 

@@ -20,22 +20,29 @@ same outcome when the commit that holds it is durable, or with `rejected` and
 
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, cast
 
 from hotpath.amqp import capi, codec, conditions
-from hotpath.amqp.conditions import RESOURCE_DELETED, Condition, condition_of, lock_lost
+from hotpath.amqp.conditions import (
+    RESOURCE_DELETED,
+    Condition,
+    condition_of,
+    ended_with,
+    lock_lost,
+)
 from hotpath.amqp.context import Host
 from hotpath.amqp.ends import Handles, Outlet, delivery_of, refer
+from hotpath.amqp.rejection import read_rejection
 from hotpath.amqp.rights import LinkRight
 from hotpath.core.feed import Taken
 from hotpath.core.locks import Holding
-from hotpath.core.subscription import Subscription
 from hotpath.model.errors import LimitReached
 from hotpath.model.message import Batch
+from hotpath.model.names import subscription_path
 from hotpath.ports import LogFailure
-from hotpath.service.deliver import Receiver
+from hotpath.service.feeds import Attached, FarReceiver, Known, Refused, spec_of
 from hotpath.service.modified import lay_over
-from hotpath.service.settle import DESCRIPTION, REASON
 from hotpath.telemetry import get_logger
 from hotpath.wire.deadletter import simple_properties
 from hotpath.wire.identity import with_message_id
@@ -73,6 +80,7 @@ class Egress:
 
     __slots__ = (
         "_extra",
+        "_far",
         "_gone",
         "_host",
         "_is_usual",
@@ -91,7 +99,7 @@ class Egress:
         link: capi.LinkPtr,
         *,
         host: Host,
-        subscription: Subscription,
+        known: Known,
         dead: bool,
         settled: bool,
         right: LinkRight,
@@ -106,17 +114,20 @@ class Egress:
         self._unsent: deque[_Run] = deque()
         self._maybe_more = True
         self._gone = False
-        source = subscription.spec.key.topic.value + "/Subscriptions/" + subscription.spec.id
+        spec = spec_of(known)
+        source = subscription_path(spec.topic, spec.id)
         self._extra = BrokerAnnotations(deadletter_source=source) if dead else None
         # Of a subscription, under a lock, and sent as prefix and stored bytes.
         self._is_usual = not (dead or settled or host.wants_message_ids)
-        self._receiver: Receiver = host.context.delivering.attach(
-            subscription,
+        self._receiver: Attached = host.context.delivering.attach(
+            known,
             dead=dead,
             lock=not settled,
             wake=self._wake,
-            closed=self._on_subscription_gone,
+            closed=self._on_closed,
         )
+        self._far: FarReceiver | None = self._receiver.far
+        self._is_usual = self._is_usual and self._far is None
 
     # Waking
 
@@ -125,7 +136,12 @@ class Egress:
             self._maybe_more = True
             self._host.want_pump(self)
 
-    def _on_subscription_gone(self) -> None:
+    def _on_closed(self) -> None:
+        """The feed is gone; unless that is for good, the peer is told to come again."""
+        error = self._receiver.ended
+        if error is not None:
+            self.close(ended_with(error))
+            return
         text = "the subscription was deleted"
         self.close(Condition(RESOURCE_DELETED, text, {"address": self.right.address.path}))
 
@@ -296,7 +312,8 @@ class Egress:
         """Give unused credit back, unless what is there must be read from disk first."""
         receiver = self._receiver
         feed, subscription = receiver.feed, receiver.subscription
-        behind = feed is subscription and subscription.behind_at is not None
+        itself: object = subscription
+        behind = feed is itself and subscription.behind_at is not None
         if feed.missing is None and not behind and not receiver.pending:
             capi.link_drained(self._link)
 
@@ -314,6 +331,9 @@ class Egress:
 
     def submit(self) -> None:
         """Complete what was accepted, in one go."""
+        if self._far is not None:
+            self._submit_far(self._far)
+            return
         receiver, settling = self._receiver, self._host.context.settling
         late: list[object] = []
         done, waiting = settling.complete_accepted(
@@ -324,6 +344,33 @@ class Egress:
             self._reject_late(delivery_of(delivery))
         if waiting:
             self._host.confirmations.add(self.twin, waiting)
+
+    def _submit_far(self, far: FarReceiver) -> None:
+        """As `submit`; which locks hold is known when it is durable."""
+        taken = self.twin.take()
+        if taken is None:
+            return
+        runs, waiting = taken
+        far.complete_runs(runs)
+        self._host.earned += sum(len(seqs) for _, seqs in runs)
+        if len(waiting):
+            # Those that wait come last.
+            held = [(seq, serial) for serial, seqs in runs for seq in seqs][-len(waiting) :]
+            far.then(partial(self._answer_far, waiting, held, capi.ACCEPTED))
+
+    def _answer_far(self, waiting: Handles, held: list[Held], state: int, refused: Refused) -> None:
+        """Settle with the receiver's own outcome, but for what was refused."""
+        if self._gone:
+            return
+        kept = []
+        for reference, each in zip(waiting, held, strict=True) if refused else ():
+            error = refused.get(each)
+            if error is None:
+                kept.append(reference)
+            else:
+                self._reject(delivery_of(reference), condition_of(error))
+        (Handles(kept) if refused else waiting).settle(state)
+        self._host.mark()
 
     def _apply(self, held: Held, delivery: capi.DeliveryPtr, *, state: int, settled: bool) -> None:
         """Apply any other outcome than accepted."""
@@ -346,7 +393,7 @@ class Egress:
         if settled:
             capi.delivery_settle(delivery)
         elif kept:
-            self._echo_when_durable(Handles([refer(delivery)]), state)
+            self._echo_when_durable(Handles([refer(delivery)]), held, state)
         else:
             self._reject_late(delivery)
 
@@ -355,7 +402,7 @@ class Egress:
 
         Then it stays locked; a receiver that settled itself cannot be told.
         """
-        reason, description, more = _read_rejection(delivery)
+        reason, description, more = read_rejection(delivery)
         receiver = self._receiver
         try:
             return self._host.context.settling.dead_letter(
@@ -383,7 +430,10 @@ class Egress:
                 capi.disposition_annotations(capi.delivery_remote(delivery))
             )
             properties = simple_properties(annotations)
-            self._host.context.settling.modify(self._receiver.feed, (held,), properties)
+            if self._far is None:
+                self._host.context.settling.modify(self._receiver.feed, (held,), properties)
+            else:
+                self._far.modify(held, properties, optional=settled)
         except WireError:
             pass
         except LimitReached as error:
@@ -404,8 +454,11 @@ class Egress:
         capi.delivery_settle(delivery)
         self._host.mark()
 
-    def _echo_when_durable(self, deliveries: Handles, state: int) -> None:
+    def _echo_when_durable(self, deliveries: Handles, held: Held, state: int) -> None:
         """Settle with the receiver's own outcome once the commit that holds it is durable."""
+        if self._far is not None:
+            self._far.then(partial(self._answer_far, deliveries, [held], state))
+            return
 
         def durable(failure: LogFailure | None) -> None:
             if self._gone or failure is not None:
@@ -445,24 +498,3 @@ class Egress:
         self._host.forget(self.right)
         self.right.end = None
         self._host.context.delivering.detach(self._receiver)
-
-
-def _read_rejection(delivery: capi.DeliveryPtr) -> tuple[str, str, dict[str, object]]:
-    """Reason, description and further properties of a rejection.
-
-    Service Bus clients put reason and description into the error's info; others have a condition
-    and a description of their own.
-    """
-    condition = capi.disposition_condition(capi.delivery_remote(delivery))
-    try:
-        info = codec.read_map(capi.condition_info(condition))
-    except WireError:
-        info = {}
-    reason = info.pop(REASON, None)
-    description = info.pop(DESCRIPTION, None)
-    name = capi.condition_name(condition)
-    if not isinstance(reason, str):
-        reason = "" if name == "com.microsoft:dead-letter" else name
-    if not isinstance(description, str):
-        description = capi.condition_description(condition)
-    return reason, description, simple_properties(info)

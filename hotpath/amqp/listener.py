@@ -26,14 +26,10 @@ from hotpath.config import Endpoint, Settings
 from hotpath.ports import Clock, LogFailure
 from hotpath.service.access import Access
 from hotpath.service.clock import sleep_until, stopwatch
-from hotpath.service.commit import Committer
-from hotpath.service.deferred import Deferrals
-from hotpath.service.deliver import Delivering
-from hotpath.service.peek import Peeking
+from hotpath.service.feeds import FeedServices
 from hotpath.service.points import PointPublishing
 from hotpath.service.publish import Publishing
-from hotpath.service.schedule import Scheduling
-from hotpath.service.settle import Settling
+from hotpath.service.schedule import Schedules
 from hotpath.telemetry import Metrics, get_logger
 
 BACKLOG: Final = 1_024
@@ -53,13 +49,9 @@ class AmqpEdge:
         *,
         access: Access,
         publishing: Publishing,
-        delivering: Delivering,
-        settling: Settling,
-        committer: Committer,
+        feeds: FeedServices,
         settings: Settings,
-        scheduling: Scheduling,
-        peeking: Peeking,
-        deferrals: Deferrals,
+        scheduling: Schedules,
         points: PointPublishing,
         clock: Clock,
         metrics: Metrics,
@@ -68,9 +60,10 @@ class AmqpEdge:
         self._context = Context(
             access=access,
             publishing=publishing,
-            delivering=delivering,
-            settling=settling,
-            committer=committer,
+            delivering=feeds.delivering,
+            settling=feeds.settling,
+            committer=feeds.committer,
+            calls=feeds.calls,
             settings=settings,
             clock=clock,
             metrics=metrics,
@@ -79,8 +72,6 @@ class AmqpEdge:
             outgoing=Outgoing(settings),
             shared=Shared(settings),
             scheduling=scheduling,
-            peeking=peeking,
-            deferrals=deferrals,
             points=points,
         )
         self.admission = Admission(settings, metrics, clock)

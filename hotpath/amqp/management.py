@@ -31,10 +31,10 @@ from hotpath.amqp.requests import Request, encode_reply
 from hotpath.amqp.rights import LinkRight
 from hotpath.amqp.terminus import Attach
 from hotpath.auth.rights import Grant
-from hotpath.core.subscription import Subscription
 from hotpath.model.errors import HotpathError, Invalid, Unavailable, Unsupported, Violation
-from hotpath.model.names import AddressKind, TopicKey
+from hotpath.model.names import AddressKind, SubscriptionId, TopicKey
 from hotpath.ports import LogFailure
+from hotpath.service.feeds import Known, spec_of
 from hotpath.telemetry import get_logger
 from hotpath.wire.types import Int, Symbol
 
@@ -52,8 +52,8 @@ _log = get_logger("hotpath.amqp.management")
 class Entity(NamedTuple):
     """What a node manages."""
 
-    topic: TopicKey | None
-    subscription: Subscription | None
+    topic: TopicKey
+    subscription: SubscriptionId | None
     dead: bool = False
 
 
@@ -64,11 +64,11 @@ class ManagementNodes:
         self._host = host
         self._nodes: dict[Entity, ManagementNode] = {}
 
-    def of(self, entity: Entity) -> "ManagementNode":
-        """The node of an entity."""
+    def of(self, entity: Entity, known: Known | None) -> "ManagementNode":
+        """The node of an entity; `known` is the subscription, if it belongs to one."""
         node = self._nodes.get(entity)
         if node is None:
-            node = self._nodes[entity] = ManagementNode(self._host, entity)
+            node = self._nodes[entity] = ManagementNode(self._host, entity, known)
         return node
 
     def close(self) -> None:
@@ -85,15 +85,15 @@ class ManagementNode:
         node: Its links and its queue.
     """
 
-    def __init__(self, host: Host, entity: Entity) -> None:
+    def __init__(self, host: Host, entity: Entity, known: Known | None) -> None:
         limit = host.context.settings.max_message_bytes + OVERHEAD_BYTES
         self.node = RequestNode(host, self._answer, request_bytes_max=limit)
         self._feed: FeedOperations | None = None
         self._operations: dict[str, Operation] = {}
-        if entity.subscription is not None:
-            self._feed = FeedOperations(host, entity.subscription, dead=entity.dead)
+        if known is not None:
+            self._feed = FeedOperations(host, known, dead=entity.dead)
             self._operations = self._feed.by_name()
-        elif entity.topic is not None:
+        else:
             self._operations = TopicOperations(host.context, entity.topic).by_name()
 
     def close(self) -> None:
@@ -153,27 +153,28 @@ def open_management(
     host: Host, link: capi.LinkPtr, wanted: Attach, *, right: LinkRight, grant: Grant
 ) -> ReplyLink | RequestLink:
     """Our end of a link to the management node of an entity. Raises HotpathError."""
-    entity = _reach(host, right, grant)
+    entity, known = _reach(host, right, grant)
     right.reaches = lambda other: _leads_to(host, right, other, entity)
-    node = host.management.of(entity).node
+    node = host.management.of(entity, known).node
     terminus.accept(link, message_bytes_max=node.request_bytes_max)
     if wanted.incoming:
         return RequestLink(link, node, right=right)
     return ReplyLink(link, wanted, node, right=right)
 
 
-def _reach(host: Host, right: LinkRight, grant: Grant) -> Entity:
+def _reach(host: Host, right: LinkRight, grant: Grant) -> tuple[Entity, Known | None]:
     """What a grant manages at an address. Raises HotpathError."""
     address, access = right.address, host.context.access
     if address.kind is AddressKind.TOPIC:
-        return Entity(access.reach_topic(address, grant), None)
-    dead = address.kind is AddressKind.DEAD_LETTER
-    return Entity(None, access.reach_subscription(address, grant), dead)
+        return Entity(access.reach_topic(address, grant), None), None
+    known = access.reach_subscription(address, grant)
+    spec = spec_of(known)
+    return Entity(spec.key, spec.id, address.kind is AddressKind.DEAD_LETTER), known
 
 
 def _leads_to(host: Host, right: LinkRight, grant: Grant, entity: Entity) -> bool:
     """Whether a grant manages the same entity."""
     try:
-        return _reach(host, right, grant) == entity
+        return _reach(host, right, grant)[0] == entity
     except HotpathError:
         return False

@@ -15,10 +15,8 @@ from hotpath.amqp.management_fields import (
     read_tokens,
     refuse,
 )
-from hotpath.core.subscription import Subscription
-from hotpath.model.errors import LockLost, NotFound, Unsupported
-from hotpath.service.deferred import Received
-from hotpath.service.settle import Feed
+from hotpath.model.errors import NotFound, Unsupported
+from hotpath.service.feeds import Disposition, Known, What, spec_of
 from hotpath.wire.deadletter import simple_properties
 from hotpath.wire.identity import with_message_id
 from hotpath.wire.message import BrokerAnnotations, DeliveryPrefix
@@ -28,6 +26,13 @@ from hotpath.wire.types import Array, Described, Timestamp, ULong, WireError
 #: Messages of one peek.
 PEEK_MAX: Final = 1_000
 RULE_NAME: Final = "$Default"
+
+_STATUSES: Final = {
+    "completed": What.COMPLETE,
+    "abandoned": What.ABANDON,
+    "defered": What.DEFER,
+    "suspended": What.DEAD_LETTER,
+}
 
 _TIMESTAMP: Final = 0x83
 _DEFERRED: Final = 1
@@ -42,12 +47,12 @@ _EMPTY_ACTION: Final = ULong(0x13700000005)
 class FeedOperations:
     """What may be asked of one feed; locks given here end with the connection."""
 
-    def __init__(self, host: Host, subscription: Subscription, *, dead: bool) -> None:
+    def __init__(self, host: Host, known: Known, *, dead: bool) -> None:
         self._host = host
         self._context = host.context
-        self._subscription = subscription
-        self._dead = dead
-        source = f"{subscription.spec.topic.value}/Subscriptions/{subscription.spec.id}"
+        self._calls = host.context.calls(known, dead=dead)
+        spec = spec_of(known)
+        source = f"{spec.topic.value}/Subscriptions/{spec.id}"
         self._source = source if dead else None
 
     def by_name(self) -> dict[str, Operation]:
@@ -62,28 +67,13 @@ class FeedOperations:
 
     def close(self) -> None:
         """Give locks back."""
-        self._context.deferrals.drop(self._subscription, self)
-
-    def _feed(self) -> Feed:
-        """Where messages are locked. Raises NotFound."""
-        if self._subscription.deleted:
-            raise NotFound("the subscription was deleted")
-        if self._dead:
-            return self._context.settling.dead_letters(self._subscription)
-        return self._subscription
-
-    def _held(self, body: Body) -> tuple[Feed, list[tuple[int, int]]]:
-        """Locks that a request names, all of them held. Raises LockLost, Invalid, NotFound."""
-        feed, held = self._feed(), read_tokens(body)
-        if any(feed.locks.held(seq, serial) is None for seq, serial in held):
-            raise LockLost("the lock has ended, or the message is settled already")
-        return feed, held
+        self._calls.close()
 
     async def renew(self, body: Body) -> object:
         """`renew-lock`: extend locks; their new ends."""
-        feed, held = self._held(body)
-        ends = [self._context.settling.renew(feed, seq, serial) for seq, serial in held]
-        stamps = tuple(Timestamp(self._wall_ms(end)) for end in ends if end is not None)
+        self._calls.spec()
+        ends = await self._calls.renew(read_tokens(body))
+        stamps = tuple(Timestamp(self._wall_ms(end)) for end in ends)
         return {"expirations": Array(_TIMESTAMP, stamps)}
 
     def _wall_ms(self, ticks_ms: int) -> int:
@@ -96,14 +86,12 @@ class FeedOperations:
         """`peek-message`: messages from a sequence number on, neither locked nor settled."""
         if body.get("session-id") is not None:
             raise Unsupported("message sessions are not supported")
-        self._feed()
+        self._calls.spec()
         count = min(read_number(body, "message-count"), PEEK_MAX)
-        found = await self._context.peeking.peek(
-            self._subscription,
+        found = await self._calls.peek(
             read_number(body, "from-sequence-number"),
             count=count,
             bytes_max=self._context.settings.max_message_bytes,
-            dead=self._dead,
         )
         messages: list[object] = []
         for peeked in found:
@@ -136,7 +124,7 @@ class FeedOperations:
 
     async def receive(self, body: Body) -> object:
         """`receive-by-sequence-number`: take deferred messages, under a lock or for good."""
-        self._feed()
+        self._calls.spec()
         seqs, mode = (
             read_numbers(body, "sequence-numbers"),
             read_number(body, "receiver-settle-mode"),
@@ -144,7 +132,7 @@ class FeedOperations:
         if mode > 1:
             raise refuse("`receiver-settle-mode` is 0 (first) or 1 (second)")
         try:
-            taken = await self._take_deferred(seqs, lock=mode == 1)
+            taken = await self._calls.receive(seqs, lock=mode == 1)
         except NotFound as error:
             info = {"sequence-numbers": len(seqs)}
             raise Refused(Condition(MESSAGE_NOT_FOUND, error.detail, info)) from error
@@ -164,55 +152,29 @@ class FeedOperations:
                 messages.append({"message": raw, "lock-token": token})
         return {"messages": messages}
 
-    async def _take_deferred(self, seqs: list[int], *, lock: bool) -> list[Received]:
-        """Deferred messages; among dead letters none is: there they go back. Raises NotFound."""
-        if self._dead:
-            raise NotFound("nothing is deferred among dead letters")
-        return await self._context.deferrals.receive(
-            self._subscription, seqs, lock=lock, receiver=self
-        )
-
     # Outcomes
 
     async def settle(self, body: Body) -> object:
         """`update-disposition`: settle messages by their lock tokens, durably."""
         status = read_text(body, "disposition-status")
-        if status not in {"completed", "abandoned", "defered", "suspended"}:
+        what = _STATUSES.get(status)
+        if what is None:
             raise refuse("`disposition-status` is completed, abandoned, defered or suspended")
         more = _properties(body)
         reason = read_text(body, "deadletter-reason")
         description = read_text(body, "deadletter-description")
-        feed, held = self._held(body)
-        settling, subscription = self._context.settling, self._subscription
-        if status == "completed":
-            settling.complete(subscription, feed, held)
-        elif status != "suspended":
-            settling.modify(feed, held, more)
-        for seq, serial in held if status != "completed" else ():
-            if status == "abandoned":
-                settling.abandon(subscription, feed, seq, serial)
-            elif status == "defered":
-                settling.defer(subscription, feed, seq, serial)
-            else:
-                settling.dead_letter(
-                    subscription,
-                    feed,
-                    (seq, serial),
-                    reason=reason,
-                    description=description,
-                    properties=more,
-                )
-        await self._context.committer.settled()
+        self._calls.spec()
+        held = read_tokens(body)
+        await self._calls.settle(Disposition(what, held, more, reason, description))
         return None
 
     # Rules
 
     async def list_rules(self, body: Body) -> object:
         """`enumerate-rules`: the filter, shown as the one rule there is."""
-        self._feed()
+        spec = self._calls.spec()
         if body.get("skip") or body.get("top") == 0:
             return NOTHING
-        spec = self._subscription.spec
         rule = Described(
             _RULE,
             [

@@ -9,7 +9,7 @@ from functools import partial
 
 from hotpath.amqp.ends import Outlet
 from hotpath.ports import Clock, LogFailure
-from hotpath.service.commit import Committer
+from hotpath.service.feeds import Confirms
 from hotpath.wire.message import common_prefix
 
 
@@ -54,7 +54,7 @@ class Confirmations:
 
     __slots__ = ("_committer", "_mark", "_waiting")
 
-    def __init__(self, committer: Committer, mark: Callable[[], None]) -> None:
+    def __init__(self, committer: Confirms, mark: Callable[[], None]) -> None:
         self._committer = committer
         self._mark = mark
         self._waiting: list[tuple[Outlet, int]] = []

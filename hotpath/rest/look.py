@@ -69,7 +69,7 @@ async def _topic(call: Call, topic: Topic) -> TopicDetails:
             "type": topic.value,
             "firstSequenceNumber": figures.first_seq,
             "nextSequenceNumber": figures.next_seq,
-            "messages": figures.next_seq - figures.first_seq,
+            "messages": figures.messages,
             "ratePerSecond": figures.per_second,
             "lastMessageAt": None if figures.last_ms is None else iso(figures.last_ms),
             "properties": [
@@ -149,12 +149,11 @@ async def show_fate(call: Call) -> web.Response:
     identity = call.request.match_info["subscriptionId"]
     spec = call.services.admin.get(call.principal, topic, identity)
     call.audit["subscription"] = spec.id
-    subscription = call.services.admin.find(topic, spec.id)
     seq = _read_number(call.request.match_info["sequenceNumber"])
-    if subscription is None or seq is None:
+    if seq is None:
         raise NotFound("a sequence number is a whole number from 1 on")
-    condition = compile_condition(call.principal.condition, topic)
-    account = await call.services.whys.ask(subscription, seq, condition=condition)
+    condition = call.principal.condition
+    account = await call.services.control.account(spec, seq, condition=condition)
     return answer(show_account(account))
 
 

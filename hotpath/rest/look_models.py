@@ -112,9 +112,11 @@ class TopicDetails(Model):
     type: SubscriptionType
     firstSequenceNumber: int = Field(description="The log holds nothing before it.")  # noqa: N815
     nextSequenceNumber: int = Field(  # noqa: N815
-        description="What the next message gets: it grows by one a message."
+        description="What the next message gets; in a cluster numbers leave gaps: at least this."
     )
-    messages: int = Field(description="How many sequence numbers the log spans.")
+    messages: int = Field(
+        description="How many the log holds; in a cluster an estimate when they are very many."
+    )
     ratePerSecond: float = Field(  # noqa: N815
         description="Messages a second, averaged over the last 10 seconds."
     )

@@ -9,13 +9,12 @@ from hotpath.auth.sas import KeyRing
 from hotpath.config import Settings
 from hotpath.ports import Clock
 from hotpath.service.admin import Administration
+from hotpath.service.control import SubscriptionControl
 from hotpath.service.keys import KeyRotation
 from hotpath.service.look import Looking
-from hotpath.service.peek import Peeking
 from hotpath.service.publish import Publishing
 from hotpath.service.publishers import Publishers
 from hotpath.service.revoke import Revoking
-from hotpath.service.why import Whys
 from hotpath.telemetry import Metrics
 
 if TYPE_CHECKING:
@@ -34,8 +33,7 @@ class Services:
     keys: KeyRotation
     revoking: Revoking
     looking: Looking
-    peeking: Peeking
-    whys: Whys
+    control: SubscriptionControl
     verifier: TokenVerifier
     clock: Clock
     metrics: Metrics

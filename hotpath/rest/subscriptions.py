@@ -9,7 +9,7 @@ from pydantic import ValidationError
 import qel
 from hotpath.auth.rights import Permission
 from hotpath.auth.sas import issue
-from hotpath.model.errors import Invalid, Violation
+from hotpath.model.errors import Invalid, NotFound, Violation
 from hotpath.model.names import (
     SUBSCRIBABLE,
     Topic,
@@ -84,7 +84,11 @@ async def revoke_tokens(call: Call) -> web.Response:
 
 async def show_subscription(call: Call) -> web.Response:
     """`GET /subscriptions/{type}/{subscriptionId}`."""
-    return answer(_details(call.services.admin.figures(_find(call))))
+    spec = _find(call)
+    figures = await call.services.control.figures([spec])
+    if not figures:
+        raise NotFound(f"there is no subscription {spec.id}")
+    return answer(_details(figures[0]))
 
 
 async def list_subscriptions(call: Call) -> web.Response:
@@ -96,7 +100,7 @@ async def list_subscriptions(call: Call) -> web.Response:
         limit=_read_limit(call.request.query.get("limit")),
         topics=[t for t in SUBSCRIBABLE if call.principal.may(Permission.SUBSCRIBE, t)],
     )
-    details = [_details(admin.figures(spec)) for spec in specs]
+    details = [_details(figures) for figures in await call.services.control.figures(specs)]
     return answer(SubscriptionPage(data=details, next=following))
 
 

@@ -11,7 +11,6 @@ from typing import Final
 from hotpath.auth.jwt import TokenVerifier
 from hotpath.auth.rights import Action, Grant, Origin, Permission, Principal
 from hotpath.auth.sas import KeyRing, SasClaims, SigningKey, is_sas, read_sas
-from hotpath.core.subscription import Subscription
 from hotpath.model.errors import NotFound, Unauthorized
 from hotpath.model.names import (
     GENERATION,
@@ -24,8 +23,10 @@ from hotpath.model.names import (
     TopicKey,
     split_path,
 )
+from hotpath.model.subscription import SubscriptionSpec
 from hotpath.ports import Clock
 from hotpath.service.admin import Administration
+from hotpath.service.feeds import Known, spec_of
 from hotpath.service.publishers import Publishers
 
 BOTH: Final = frozenset({Action.LISTEN, Action.SEND})
@@ -96,9 +97,9 @@ class Access:
             return self._publishers.get(origin.publisher) is None
         if origin.feed is None:
             return False
-        subscription = self._admin.find(origin.feed.topic, origin.feed.subscription)
+        spec = self._admin.directory.get(origin.feed.subscription or "")
         # Of one that does not exist nothing is told here: the attach says so.
-        return subscription is not None and subscription.spec.generation != origin.generation
+        return spec is not None and spec.generation != origin.generation
 
     def by_certificate(self, organization: str | None) -> Grant | None:
         """The grant of a verified client certificate: its organization is the tenant."""
@@ -131,19 +132,28 @@ class Access:
             raise Unauthorized("the key of your token belongs to no tenant and cannot publish")
         return TopicKey(grant.tenant, address.topic)
 
-    def reach_subscription(self, address: Address, grant: Grant) -> Subscription:
-        """The subscription that a covered address names. Raises NotFound."""
-        subscription = None
+    def reach_subscription(self, address: Address, grant: Grant) -> Known:
+        """The subscription that a covered address names, as far as it is known here.
+
+        Raises NotFound.
+        """
+        known: Known | None = None
         if address.kind in (AddressKind.SUBSCRIPTION, AddressKind.DEAD_LETTER):
-            subscription = self._admin.find(address.topic, address.subscription)
-        if subscription is None or not _reaches(grant, subscription):
+            known = self._admin.find(address.topic, address.subscription) or self._defined(address)
+        if known is None or not _reaches(grant, spec_of(known)):
             raise NotFound(f"there is no entity {address.path}")
-        return subscription
+        return known
+
+    def _defined(self, address: Address) -> SubscriptionSpec | None:
+        """The definition of a subscription that another node serves."""
+        spec = self._admin.directory.get(address.subscription or "")
+        if spec is None or spec.topic not in SUBSCRIBABLE or spec.topic is not address.topic:
+            return None
+        return spec
 
 
-def _reaches(grant: Grant, subscription: Subscription) -> bool:
+def _reaches(grant: Grant, spec: SubscriptionSpec) -> bool:
     """Whether a covering grant is for this tenant, and carries no narrower condition."""
-    spec = subscription.spec
     if grant.tenant is not None and grant.tenant != spec.tenant:
         return False
     return grant.condition in (None, spec.condition)

@@ -116,6 +116,11 @@ class Administration:
         except (KeyError, TypeError, ValueError, qel.QelError, Invalid):
             _log.exception("subscription unreadable", extra={"subscription": record.get("id")})
             return
+        self._take_up(subscription, recovered, await self._topics.open(spec.key))
+
+    def _take_up(self, subscription: Subscription, recovered: Recovered, topic: TopicLog) -> None:
+        """Go on with a subscription where the log says that it was."""
+        spec = subscription.spec
         progress = recovered.progress.get(spec.id)
         if progress is not None:
             subscription.resume(progress)
@@ -126,7 +131,7 @@ class Administration:
         if dead:
             sizes = recovered.dead_sizes.get(spec.id, {})
             self._settling.resume_dead(subscription, dead, sizes)
-        self._register(subscription, await self._topics.open(spec.key))
+        self._register(subscription, topic)
 
     # Subscriptions
 
@@ -141,11 +146,28 @@ class Administration:
         condition = compile_condition(principal.condition, wanted.topic)
         key = TopicKey(principal.tenant, wanted.topic)
         topic, start_seq = await self._start(key, wanted.start_from_ms)
+        self._check_limit(principal)
+        spec = self._specify(principal, wanted, SubscriptionId(random_uuid()), start_seq=start_seq)
+        combined = wanted.filter if condition is None else qel.all_of([condition, wanted.filter])
+        await self._begin(spec, combined, topic)
+        return spec
+
+    def _check_limit(self, principal: Principal) -> None:
+        """Raises LimitReached when a tenant may not have another subscription."""
         limit = self._settings.subscriptions_per_tenant_max
         if self.directory.count(principal.tenant) >= limit:
             raise LimitReached("this tenant has as many subscriptions as are allowed")
-        spec = SubscriptionSpec(
-            id=SubscriptionId(random_uuid()),
+
+    def _specify(
+        self,
+        principal: Principal,
+        wanted: NewSubscription,
+        identity: SubscriptionId,
+        *,
+        start_seq: int,
+    ) -> SubscriptionSpec:
+        return SubscriptionSpec(
+            id=identity,
             tenant=principal.tenant,
             topic=wanted.topic,
             filter=wanted.filter_text,
@@ -158,8 +180,10 @@ class Administration:
             ttl_minutes=wanted.ttl_minutes,
             sas_ttl_minutes=wanted.sas_ttl_minutes,
         )
-        combined = wanted.filter if condition is None else qel.all_of([condition, wanted.filter])
-        subscription = self._build(spec, combined)
+
+    async def _begin(self, spec: SubscriptionSpec, filter_: qel.Filter, topic: TopicLog) -> None:
+        """Serve a new subscription; durable when this returns. Raises Unavailable."""
+        subscription = self._build(spec, filter_)
         self._liveness.begin(subscription)
         self._register(subscription, topic)
         await self._keep(subscription)
@@ -167,7 +191,6 @@ class Administration:
             self._delivering.count_past(subscription)
         self._metrics.subscriptions_created.labels(spec.topic.value).inc()
         self.on_created(subscription)
-        return spec
 
     async def _start(self, key: TopicKey, start_from_ms: int | None) -> tuple[TopicLog, int]:
         """A topic and the first number of it that a new subscription gets. Raises Unavailable."""
@@ -196,7 +219,10 @@ class Administration:
 
     def get(self, principal: Principal, topic: Topic, identity: str) -> SubscriptionSpec:
         """One of the caller's own subscriptions. Raises NotFound."""
-        return self._own(principal, topic, identity).spec
+        spec = self.directory.get(identity)
+        if spec is None or spec.topic is not topic or not principal.sees(spec):
+            raise NotFound(f"there is no subscription {identity}")
+        return spec
 
     def figures(self, spec: SubscriptionSpec) -> SubscriptionFigures:
         """What has become of a subscription so far. Raises NotFound."""
@@ -235,7 +261,11 @@ class Administration:
 
     async def delete(self, principal: Principal, topic: Topic, identity: str) -> None:
         """End one of the caller's own subscriptions. Raises NotFound or Unavailable."""
-        await self._end(self._own(principal, topic, identity), cause="deleted")
+        spec = self.get(principal, topic, identity)
+        subscription = self._topics.subscriptions.get(spec.id)
+        if subscription is None:
+            raise NotFound(f"there is no subscription {identity}")
+        await self.end(subscription, cause="deleted")
 
     async def reap(self) -> int:
         """End every subscription that has been idle for its time; how many there were."""
@@ -244,6 +274,13 @@ class Administration:
             if not subscription.deleted and await self.end_if_idle(subscription):
                 ended += 1
         return ended
+
+    def redefine(self, spec: SubscriptionSpec) -> None:
+        """A subscription's definition has changed, and is durable."""
+        self.directory.put(spec)
+        subscription = self._topics.subscriptions.get(spec.id)
+        if subscription is not None:
+            subscription.spec = spec
 
     def subscriptions(self) -> list[Subscription]:
         """All subscriptions there are, of all tenants; streams are not among them."""
@@ -271,10 +308,14 @@ class Administration:
             # Whether it matched something shortly before the last stop is being found out.
             await sleep_until(self._clock, self._clock.ticks_ms() + COUNTING_MS)
             return False
-        await self._end(subscription, cause="idle")
+        await self.end(subscription, cause="idle")
         return True
 
-    async def _end(self, subscription: Subscription, *, cause: str) -> None:
+    async def end(self, subscription: Subscription, *, cause: str) -> None:
+        """End a subscription, its progress and dead letters with it.
+
+        Raises NotFound when it has ended already, Unavailable.
+        """
         spec = subscription.spec
         if subscription.deleted:
             raise NotFound(f"there is no subscription {spec.id}")
@@ -300,12 +341,6 @@ class Administration:
         subscription = self._topics.subscriptions.get(SubscriptionId(identity or ""))
         if subscription is None or subscription.spec.topic is not topic:
             return None
-        return subscription
-
-    def _own(self, principal: Principal, topic: Topic, identity: str) -> Subscription:
-        subscription = self.find(topic, identity)
-        if subscription is None or not principal.sees(subscription.spec):
-            raise NotFound(f"there is no subscription {identity}")
         return subscription
 
     def _build(self, spec: SubscriptionSpec, filter_: qel.Filter) -> Subscription:

@@ -11,7 +11,7 @@ refused message may be lost by a full disk, and settlements are confirmed late r
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -235,15 +235,31 @@ class Committer:
         self._next.forgotten.append(subscription)
         self._kick()
 
-    def beat(self, *, checkpoint: bool) -> None:
-        """Note that the service is up; with `checkpoint`, write all progress in full."""
+    def beat(self, *, checkpoint: bool, counts: bool = True) -> None:
+        """Note that the service is up; with `checkpoint`, write all progress in full.
+
+        Without `counts` somebody else notes it.
+        """
         self.on_beat()
-        self._next.alive_ms = self.service_ms()
+        if counts:
+            self._next.alive_ms = self.service_ms()
         if checkpoint:
             for subscription in self._topics.subscriptions.values():
                 if subscription.changed_since_snapshot or subscription.behind_at is None:
                     self._in_full[subscription] = None
         self._kick()
+
+    def discard(self, subscriptions: Collection[Subscription]) -> None:
+        """Write nothing more for subscriptions that are somebody else's by now."""
+        gone = {subscription.spec.id for subscription in subscriptions}
+        for subscription in subscriptions:
+            self._touched.pop(subscription, None)
+            self._in_full.pop(subscription, None)
+            self._owed.pop(subscription, None)
+        work = self._next
+        work.dead = [item for item in work.dead if item[0] not in gone]
+        work.dead_updates = [item for item in work.dead_updates if item[0] not in gone]
+        work.dead_removals = [item for item in work.dead_removals if item[0] not in gone]
 
     # Flow control
 
@@ -356,8 +372,7 @@ class Committer:
     async def _write(self, work: Commit) -> list[Batch]:
         """Hand a commit to the log, having asked where the topics stand that it begins."""
         for topic, _ in work.appends:
-            if self._topics.get(topic) is None:
-                await self._topics.open(topic)
+            await self._topics.prepare(topic)
         return await self._log.commit(work) if work else []
 
     def _succeeded(self, gathered: _Gathered, batches: list[Batch]) -> None:

@@ -14,7 +14,7 @@ from hotpath.core.deadletter import DeadLetterQueue
 from hotpath.core.feed import Taken
 from hotpath.core.locks import Holding
 from hotpath.core.subscription import Subscription
-from hotpath.model.errors import LimitReached, NotFound
+from hotpath.model.errors import HotpathError, LimitReached, NotFound
 from hotpath.model.message import Batch
 from hotpath.model.names import SubscriptionId
 from hotpath.ports import Clock, LogFailure, MessageLog
@@ -53,7 +53,9 @@ class Receiver:
         feed: The subscription itself or its dead-letter queue.
         lock: Peek-lock; else what is taken is settled at once.
         wake: Called when there may be something to pull.
-        closed: Called when the subscription is gone.
+        closed: Called when the subscription is gone, or is another node's; `ended` says which.
+        ended: Why, if the subscription goes on elsewhere; None when it is gone for good.
+        far: The feed is here.
         delivered: Counts the deliveries of its topic.
         attached: Neither detached nor closed yet.
         pending: Messages taken without a lock whose settlement is not durable yet, or that the
@@ -65,12 +67,15 @@ class Receiver:
         "attached",
         "closed",
         "delivered",
+        "ended",
         "feed",
         "lock",
         "pending",
         "subscription",
         "wake",
     )
+
+    far: Final = None
 
     def __init__(
         self,
@@ -88,6 +93,7 @@ class Receiver:
         self.wake = wake
         self.closed = closed
         self.delivered = delivered
+        self.ended: HotpathError | None = None
         self.attached = True
         self.pending = 0
         # With the payloads, which the batch may have lost until they are handed out.
@@ -239,11 +245,12 @@ class Delivering:
         if returned:
             self.wake(subscription)
 
-    def close_all(self, subscription: Subscription) -> None:
-        """Tell every receiver that its subscription is gone."""
+    def close_all(self, subscription: Subscription, error: HotpathError | None = None) -> None:
+        """Tell every receiver that its subscription is gone, or with an error why only from here."""
         for receiver in self._receivers.pop(subscription.spec.id, []):
             self._metrics.receivers.dec()
             receiver.attached = False
+            receiver.ended = error
             _call(receiver.closed)
         subscription.receivers = 0
 

@@ -55,18 +55,27 @@ class KeyRotation:
 
     async def open(self) -> None:
         """Bring back all keys; the first one is made when none can sign. Raises LogFailure."""
-        for record in await self._store.load(records.KEYS):
-            try:
-                kept = KeptKey(records.read_key(record), records.read_retired_ms(record))
-            except (KeyError, TypeError, ValueError):
-                # The record holds a secret: its name is all that may be told.
-                _log.error("key unreadable", extra={"key_name": record.get("id")})
-                continue
-            self._kept[kept.key.name] = kept
-        self._fill_ring()
+        await self._load()
         if not self._own():
             name = FIRST_KEY if FIRST_KEY not in self._kept else _new_name()
-            await self._keep(KeptKey(_new_key(name, None, self._clock.now_ms())))
+            await self._keep(KeptKey(new_key(name, None, self._clock.now_ms())))
+
+    async def _load(self) -> None:
+        for record in await self._store.load(records.KEYS):
+            kept = self._read(record)
+            if kept is not None:
+                self._kept[kept.key.name] = kept
+        self._fill_ring()
+
+    @staticmethod
+    def _read(record: records.Record) -> KeptKey | None:
+        """A key from its record; None when it cannot be read."""
+        try:
+            return KeptKey(records.read_key(record), records.read_retired_ms(record))
+        except (KeyError, TypeError, ValueError):
+            # The record holds a secret: its name is all that may be told.
+            _log.error("key unreadable", extra={"key_name": record.get("id")})
+            return None
 
     def all(self) -> list[KeptKey]:
         """Every key, oldest first."""
@@ -94,7 +103,7 @@ class KeyRotation:
                 raise Invalid([Violation(f"there is a key named {name} already", "/name")])
             owner = None if tenant is None else TenantId(tenant)
             try:
-                key = _new_key(name, owner, self._next_ms())
+                key = new_key(name, owner, self._next_ms())
             except ValueError as error:
                 raise Invalid([Violation(str(error), "/name")]) from None
             return await self._change(KeptKey(key))
@@ -132,7 +141,7 @@ class KeyRotation:
                 await self._store.delete(records.KEYS, [name])
             except LogFailure as failure:
                 raise Unavailable("the store cannot be written now; try again") from failure
-            del self._kept[name]
+            self._kept.pop(name, None)
 
     def _find(self, name: str) -> KeptKey:
         kept = self._kept.get(name)
@@ -167,7 +176,8 @@ class KeyRotation:
         self._ring.replace(kept.key for kept in self._kept.values() if kept.retired_ms is None)
 
 
-def _new_key(name: str, tenant: TenantId | None, now_ms: int) -> SigningKey:
+def new_key(name: str, tenant: TenantId | None, now_ms: int) -> SigningKey:
+    """A key with a secret of its own. Raises ValueError for a name that is none."""
     return SigningKey(name, secrets.token_urlsafe(32), tenant=tenant, created_ms=now_ms)
 
 

@@ -165,9 +165,8 @@ class PointPublishing:
 
     def _settle(self, owner: _Tenant, submission: _Submission, failure: LogFailure | None) -> None:
         """The commit of some values has ended."""
-        topic = self._topics.get(owner.key)
         known = len(owner.table.states)
-        through = None if failure is not None or topic is None else topic.routed_to
+        through = None if failure is not None else self._through(owner.key)
         owner.tentative.settle(submission.after, through=through)
         self._metrics.points.inc(len(owner.table.states) - known)
         for key in submission.fresh:
@@ -183,10 +182,25 @@ class PointPublishing:
         published.labels(Topic.POINTS.value, submission.via).inc(len(submission.values))
         submission.done(None)
 
+    def _through(self, key: TopicKey) -> int | None:
+        """Behind the last value that was appended, None before the first."""
+        topic = self._topics.get(key)
+        return None if topic is None else topic.routed_to
+
     def _refuse(self, submission: _Submission, error: HotpathError, reason: str) -> None:
         refused = self._metrics.messages_refused
         refused.labels(submission.via, reason).inc(len(submission.values))
         submission.done(error)
+
+    def forget(self, tenant: TenantId) -> None:
+        """A tenant's points are somebody else's by now: who waits is refused."""
+        owner = self._tenants.pop(tenant)
+        if owner.opening is None:
+            self._metrics.points.dec(len(owner.table.states))
+        waiting, owner.waiting = owner.waiting, []
+        for submission in waiting:
+            error = Unavailable("the points have moved to another node; try again")
+            self._refuse(submission, error, "unavailable")
 
     # Opening
 
@@ -204,11 +218,14 @@ class PointPublishing:
         except LogFailure as failure:
             _log.error("points cannot be read back", extra={"reason": failure.detail})
             # The next values try again, from nothing.
-            self._tenants.pop(owner.key.tenant, None)
+            if self._tenants.get(owner.key.tenant) is owner:
+                del self._tenants[owner.key.tenant]
             text = "the points cannot be read now; try again later"
             for submission in owner.waiting:
                 self._refuse(submission, Unavailable(text), "unavailable")
             return
+        if self._tenants.get(owner.key.tenant) is not owner:
+            return  # forgotten meanwhile
         self._metrics.points.inc(len(owner.table.states))
         owner.opening = None
         waiting, owner.waiting = owner.waiting, []
@@ -274,8 +291,7 @@ class PointPublishing:
     async def _flush(self, owner: _Tenant) -> None:
         """Write the states that have changed, then up to where the store holds all of them."""
         table, tenant = owner.table, owner.key.tenant
-        topic = self._topics.get(owner.key)
-        mark = max(table.through[key] for key in table.dirty) if topic is None else topic.routed_to
+        mark = self._through(owner.key) or max(table.through[key] for key in table.dirty)
         # What is committed from now on is dirty anew.
         changed, table.dirty = list(table.dirty), {}
         try:

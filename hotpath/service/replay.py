@@ -127,8 +127,10 @@ class Replay:
     def _all_caught_up(self, topic: TopicLog, waiting: list[Subscription]) -> None:
         """Let those who have seen everything go live."""
         for subscription in waiting:
-            if subscription.caught_up(topic.routed_to):
+            if subscription.behind_at is not None and subscription.caught_up(topic.routed_to):
                 topic.behind.discard(subscription)
+                # Where numbers have gaps that is known only now, and somebody may wait for it.
+                self._wake(subscription)
 
     async def close(self) -> None:
         """End all reading."""

@@ -40,17 +40,19 @@ class Revoking:
 
         Raises NotFound or Unavailable.
         """
+        return await self.revoke(self._admin.get(principal, topic, identity))
+
+    async def revoke(self, spec: SubscriptionSpec) -> SubscriptionSpec:
+        """As `revoke_subscription`. Raises NotFound or Unavailable."""
         async with self._turn:
-            spec = self._admin.get(principal, topic, identity)
+            spec = self._admin.directory.get(spec.id) or spec
             revoked = replace(spec, generation=spec.generation + 1)
             await self._put(revoked)
-            subscription = self._admin.find(topic, identity)
-            if subscription is None:
+            if self._admin.directory.get(spec.id) is None:
                 # It was deleted meanwhile, and must not come back at the next start.
                 await self._delete(records.SUBSCRIPTIONS, spec.id)
-                raise NotFound(f"there is no subscription {identity}")
-            subscription.spec = revoked
-            self._admin.directory.put(revoked)
+                raise NotFound(f"there is no subscription {spec.id}")
+            self._admin.redefine(revoked)
         self.on_revoked()
         return revoked
 

@@ -4,11 +4,11 @@ A scheduled message is durable from its acceptance and known by a number until i
 cancelled; entering the log and leaving the schedule are one commit. Due times are wall clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from hotpath.model.errors import LimitReached
+from hotpath.model.errors import LimitReached, Unavailable
 from hotpath.model.names import TenantId, TopicKey
 from hotpath.ports import Clock, LogFailure, Scheduled, TimerHandle
 from hotpath.service.commit import Committer
@@ -32,20 +32,43 @@ class _Held(NamedTuple):
 _NOTHING: Final = _Held(0, 0)
 
 
+class Schedules(Protocol):
+    """What an edge asks of whoever keeps what is not due yet."""
+
+    async def keep(self, topic: TopicKey, messages: Sequence[tuple[bytes, int]]) -> list[int]:
+        """As `Scheduling.keep`. Raises LimitReached, Unavailable."""
+        ...
+
+    async def withdraw(self, topic: TopicKey, numbers: Sequence[int]) -> bool:
+        """As `Scheduling.withdraw`. Raises Unavailable."""
+        ...
+
+
 class Scheduling:
     """Keeps what is not due yet."""
 
     def __init__(
-        self, *, committer: Committer, clock: Clock, per_tenant_max: int, bytes_max: int
+        self,
+        *,
+        committer: Committer,
+        clock: Clock,
+        per_tenant_max: int,
+        bytes_max: int,
+        mark: tuple[int, int] = (0, 1),
     ) -> None:
+        """With a `mark` (r, m), all numbers given are r modulo m: nobody else's, where m are."""
         self._committer = committer
         self._clock = clock
         self._per_tenant_max = per_tenant_max
         self._bytes_max = bytes_max
         self._waiting: dict[tuple[TopicKey, int], Scheduled] = {}
+        # On its way to the schedule; and due, on its way to the log.
+        self._keeping: dict[tuple[TopicKey, int], Scheduled] = {}
+        self._releasing: dict[tuple[TopicKey, int], Scheduled] = {}
         self._heap: list[tuple[int, int, TopicKey]] = []
         self._held: dict[TenantId, _Held] = {}
         self._last_number = 0
+        self._rest, self._modulus = mark
         self._timer: TimerHandle | None = None
         self._timer_at_ms = 0
         self._closed = False
@@ -118,8 +141,13 @@ class Scheduling:
 
         # It counts from now on: what waits for the log takes memory too.
         self._count(message, 1)
+        key = (topic, message.number)
+        self._keeping[key] = message
 
         def kept(failure: LogFailure | None) -> None:
+            if self._keeping.pop(key, None) is None:
+                done(Unavailable("the schedule is kept elsewhere by now; try again"))
+                return
             if failure is not None:
                 self._count(message, -1)
                 done(refusal(failure))
@@ -143,7 +171,8 @@ class Scheduling:
 
     def _next_number(self) -> int:
         # Wall clock and a counter: never used twice, also over a restart.
-        self._last_number = max(self._last_number + 1, self._clock.now_ms() << 20)
+        lowest = max(self._last_number + 1, self._clock.now_ms() << 20)
+        self._last_number = lowest + (self._rest - lowest) % self._modulus
         return self._last_number
 
     def _enter(self, message: Scheduled) -> None:
@@ -190,18 +219,38 @@ class Scheduling:
 
     def _release(self, message: Scheduled) -> None:
         """Append a due message; when the log refuses, try again a little later."""
+        key = (message.topic, message.number)
+        self._releasing[key] = message
 
         def released(failure: LogFailure | None) -> None:
+            if self._releasing.get(key) is not message:
+                return
             if failure is None:
+                del self._releasing[key]
                 self._count(message, -1)
             else:
-                self._clock.call_at(self._clock.ticks_ms() + RETRY_MS, again)
-
-        def again() -> None:
-            self._enter(message)
-            self._arm()
+                self._put_off(message)
 
         self._committer.append_due(message, released)
+
+    def _put_off(self, message: Scheduled) -> None:
+        """Try again to append a due message, a little later."""
+        key = (message.topic, message.number)
+        self._releasing[key] = message
+
+        def again() -> None:
+            if self._releasing.get(key) is message:
+                del self._releasing[key]
+                self._enter(message)
+                self._arm()
+
+        self._clock.call_at(self._clock.ticks_ms() + RETRY_MS, again)
+
+    def give_up(self, is_given_up: Callable[[TopicKey], bool]) -> None:
+        """Forget what is scheduled for topics: it is somebody else's by now."""
+        for held in (self._keeping, self._waiting, self._releasing):
+            for key in [key for key in held if is_given_up(key[0])]:
+                self._count(held.pop(key), -1)
 
     def close(self) -> None:
         """Stop the timer; what is not due yet stays in the log."""

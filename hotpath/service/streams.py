@@ -182,7 +182,7 @@ class Streams:
         when `after` is no mark of a page.
         """
         own = self._by_partition.get((principal.tenant, partition), [])
-        start = 0 if after is None else bisect_right(own, _read_mark(after))
+        start = 0 if after is None else bisect_right(own, read_mark(after))
         page: list[Stream] = []
         for _, identity in islice(own, start, None):
             stream = self._streams[identity]
@@ -233,7 +233,7 @@ class Streams:
         """The definition of a new stream, which begins where its topic stands."""
         now_ms = self._clock.now_ms()
         spec = StreamSpec(
-            id=SubscriptionId(str(uuid4())),
+            id=self._new_id(),
             tenant=principal.tenant,
             partition=wanted.partition,
             webhook_url=wanted.webhook_url,
@@ -249,6 +249,9 @@ class Streams:
         except LogFailure as failure:
             raise Unavailable("the log cannot be read now; try again later") from failure
         return replace(spec, start_seq=topic.routed_to)
+
+    def _new_id(self) -> SubscriptionId:
+        return SubscriptionId(str(uuid4()))
 
     async def add_points(self, stream: Stream, points: Sequence[str]) -> None:
         """Add points; those that are there already stay as they are. Durable when this returns.
@@ -489,7 +492,7 @@ def _unwritten() -> Unavailable:
     return Unavailable("the store cannot be written now; try again later")
 
 
-def _read_mark(after: str) -> tuple[int, SubscriptionId]:
+def read_mark(after: str) -> tuple[int, SubscriptionId]:
     """Where a page begins. Raises Invalid."""
     created, separator, identity = after.partition(".")
     if not separator or not created.isascii() or not created.isdecimal() or len(created) > 18:

@@ -20,7 +20,7 @@ from hotpath.service.streams_records import (
     read_stream,
     restore_chunk,
 )
-from hotpath.service.topics import Topics
+from hotpath.service.topics import TopicLog, Topics
 from hotpath.telemetry import get_logger
 
 #: Why a stream is disabled whose secret was sealed with another key than the service has.
@@ -64,12 +64,14 @@ class StreamRecovery:
     async def _resume(self, record: Record, chunks: list[Record], recovered: Recovered) -> None:
         """Bring one back; one that cannot be read is not served, and its progress is kept."""
         try:
-            stream = self._read(record)
-            for chunk in chunks:
-                restore_chunk(stream.feed, chunk)
+            stream = self.read(record, chunks)
         except (KeyError, TypeError, ValueError, AttributeError, qel.QelError, Invalid):
             _log.exception("stream unreadable", extra={"stream": record.get("id")})
             return
+        self.take_up(stream, recovered, await self.topics.open(stream.spec.key))
+
+    def take_up(self, stream: Stream, recovered: Recovered, topic: TopicLog) -> None:
+        """Go on with a stream where the log says that it was."""
         feed = stream.feed
         progress = recovered.progress.get(stream.id)
         if progress is not None:
@@ -80,9 +82,13 @@ class StreamRecovery:
         dead = recovered.dead.get(stream.id)
         if dead:
             self.settling.resume_dead(feed, dead, recovered.dead_sizes.get(stream.id, {}))
-        self.streams.join(stream, await self.topics.open(stream.spec.key))
+        self.streams.join(stream, topic)
 
-    def _read(self, record: Record) -> Stream:
+    def read(self, record: Record, chunks: list[Record]) -> Stream:
+        """A stream with its points, not taking part yet.
+
+        Raises KeyError, TypeError, ValueError, AttributeError, QelError or Invalid when it is none.
+        """
         spec = read_stream(record)
         try:
             secrets = open_secrets(self.sealing, spec.id, record)
@@ -93,7 +99,10 @@ class StreamRecovery:
             )
             # Unsigned is worse than not at all.
             spec, secrets = _disabled(spec), StreamSecrets()
-        return self.streams.build(spec, compile_condition(spec.condition), secrets)
+        stream = self.streams.build(spec, compile_condition(spec.condition), secrets)
+        for chunk in chunks:
+            restore_chunk(stream.feed, chunk)
+        return stream
 
     async def _drop(self, chunks: dict[str, list[Record]]) -> None:
         """Remove points of streams that were never finished, or not wholly removed."""

@@ -161,6 +161,11 @@ class Topics:
                 self._topics[key] = topic
         return topic
 
+    async def prepare(self, key: TopicKey) -> None:
+        """See to it that what a topic gets from now on will be routed. Raises LogFailure."""
+        if key not in self._topics:
+            await self.open(key)
+
     def of(self, batch: Batch) -> TopicLog:
         """The topic of a batch that was just committed."""
         topic = self._topics.get(batch.topic)

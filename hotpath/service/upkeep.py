@@ -46,25 +46,35 @@ class Upkeep:
         self._beat()
 
     def _beat(self) -> None:
-        self._committer.beat(checkpoint=self._beats % BEATS_PER_CHECKPOINT == 1)
+        checkpoint = self._beats % BEATS_PER_CHECKPOINT == 1
+        self._committer.beat(checkpoint=checkpoint, counts=self._counts())
         if self._beats % BEATS_PER_TRIM == 0 and self._trimming is None:
             self._trimming = asyncio.ensure_future(self._trim())
         self._beats += 1
         self._timer = self._clock.call_at(self._clock.ticks_ms() + BEAT_MS, self._beat)
 
+    def _counts(self) -> bool:
+        """Whether the heartbeat is this one's to note."""
+        return True
+
     async def _trim(self) -> None:
         """Drop what is older or more than is to be kept."""
         try:
-            before_ms = self._clock.now_ms() - self._retention_ms
-            changed = await self._log.trim(before_ms=before_ms, bytes_max=self._retention_bytes)
+            changed = await self._drop_old()
         except LogFailure as failure:
             _log.error("retention failed", extra={"reason": failure.detail})
         else:
-            for key, bounds in changed.items():
-                self._begin_at(key, bounds.first_seq)
-                _log.info("old messages dropped", extra={"topic": key, "first": bounds.first_seq})
+            for key, first_seq in changed.items():
+                self._begin_at(key, first_seq)
+                _log.info("old messages dropped", extra={"topic": key, "first": first_seq})
         finally:
             self._trimming = None
+
+    async def _drop_old(self) -> dict[TopicKey, int]:
+        """Where the logs begin now that have become shorter. Raises LogFailure."""
+        before_ms = self._clock.now_ms() - self._retention_ms
+        changed = await self._log.trim(before_ms=before_ms, bytes_max=self._retention_bytes)
+        return {key: bounds.first_seq for key, bounds in changed.items()}
 
     def _begin_at(self, key: TopicKey, first_seq: int) -> None:
         """A topic's log begins at `first_seq` now: what its subscriptions had below is gone."""
@@ -82,4 +92,4 @@ class Upkeep:
             self._timer.cancel()
         if self._trimming is not None:
             await self._trimming
-        self._committer.beat(checkpoint=True)
+        self._committer.beat(checkpoint=True, counts=self._counts())

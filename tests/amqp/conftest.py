@@ -2,13 +2,33 @@
 
 import pytest
 
+from tests.cluster.far import far_broker
 from tests.support.broker import running_broker
 from tests.support.wire import MemoryPeer, plain, sasl_init
 
+#: What these test holds whichever node of a cluster a client comes to.
+WHEREVER = {
+    "test_expiry_and_schedule",
+    "test_management",
+    "test_modified",
+    "test_receiving",
+    "test_release",
+    "test_revocation",
+    "test_settlement",
+}
+
+
+def pytest_generate_tests(metafunc):
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if module in WHEREVER and "broker" in metafunc.fixturenames:
+        metafunc.parametrize("broker", ["here", "elsewhere"], indirect=True)
+
 
 @pytest.fixture
-async def broker(tmp_path):
-    async with running_broker(tmp_path) as running:
+async def broker(request, tmp_path):
+    """A service; with `elsewhere` its subscriptions are served by another node than its clients."""
+    elsewhere = getattr(request, "param", "here") == "elsewhere"
+    async with (far_broker if elsewhere else running_broker)(tmp_path) as running:
         yield running
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from hotpath.app import Core
 from hotpath.cluster.cards import NodeCard
@@ -134,16 +135,22 @@ class Client:
     # What it does
 
     def complete(self):
-        runs = [(part.serial, list(part.seqs)) for part in self.taken]
-        self.side.relay.settling.complete_runs(*self.where, runs)
+        self.complete_runs([(part.serial, list(part.seqs)) for part in self.taken])
         self.then()
 
-    def then(self):
-        def done(failure, refused):
-            assert failure is None
-            self.confirmed.append(refused)
+    def complete_runs(self, runs):
+        """Settle; those whose lock is known to be lost."""
+        if self.receiver.far is None:
+            return self.side.core.settling.complete_runs(*self.where, runs)
+        self.receiver.far.complete_runs(runs)
+        return []
 
-        self.side.relay.delivering.then(self.receiver, done)
+    def then(self, done=None):
+        done = done or self.confirmed.append
+        if self.receiver.far is not None:
+            self.receiver.far.then(done)
+        else:
+            self.side.core.committer.then(lambda failure: failure or done({}))
 
     def leave(self):
         self.side.relay.delivering.detach(self.receiver)
@@ -179,11 +186,39 @@ class Pair:
     def client(self, subscription, **options):
         return Client(self.asker, subscription, **options)
 
+    def share_definitions(self):
+        """Let both nodes know at once of every subscription."""
+        shared = self.owner.core.admin.directory
+        for side in (self.owner, self.asker):
+            side.core.admin.directory = shared
+
+    def show_url(self, side, url):
+        """Let a node show where its clients reach it."""
+        card = replace(side.card, amqp_url=url)
+        for shard, owner in self.owners.cards.items():
+            if owner == side.card:
+                self.owners.cards[shard] = card
+
+    def managing(self, subscription, *, dead=False):
+        """The calls of a feed, on the node that does not serve it."""
+        self.asker.core.admin.directory.put(subscription.spec)
+        return self.asker.relay.feeds.calls(subscription.spec, dead=dead)
+
     def local(self, subscription, **options):
         return Client(self.owner, subscription, **options)
 
     def shard(self, subscription):
         return shard_of(subscription.spec.id, SHARDS)
+
+
+class DirectoryOf:
+    """The directory that a service has at the moment."""
+
+    def __init__(self, core):
+        self._core = core
+
+    def get(self, identity):
+        return self._core.admin.directory.get(identity)
 
 
 @asynccontextmanager
@@ -209,9 +244,9 @@ async def running_core(directory, *, clock, **options):
 
 
 @asynccontextmanager
-async def relayed_pair(directory, *, nats_url=None, payload_max=1_048_576, **options):
+async def relayed_pair(directory, *, nats_url=None, clock=None, payload_max=1_048_576, **options):
     """Two nodes on one wire: in memory with a manual clock, or on a real nats-server."""
-    clock = SystemClock() if nats_url else ManualClock()
+    clock = clock or (SystemClock() if nats_url else ManualClock())
     wire, owners = Wire(payload_max=payload_max), Owners()
     async with AsyncExitStack() as stack:
         sides = []
@@ -235,11 +270,10 @@ async def relayed_pair(directory, *, nats_url=None, payload_max=1_048_576, **opt
                 prefix=f"hp{directory.name.replace('_', '-').replace('.', '-')}",
                 ownership=owners.seen_by(card),
                 find=lambda name, core=core: core.topics.subscriptions.get(SubscriptionId(name)),
+                directory=DirectoryOf(core),
+                control=core.control,
                 delivering=core.delivering,
-                settling=core.settling,
-                committer=core.committer,
-                deferrals=core.deferrals,
-                peeking=core.peeking,
+                feed_calls=core.feed_calls,
             )
             await relay.start()
             stack.push_async_callback(relay.stop)

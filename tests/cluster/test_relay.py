@@ -5,8 +5,6 @@ import re
 
 import pytest
 
-from hotpath.cluster.relay.control import ControlAnswers, RemoteControl
-from hotpath.cluster.relay.messages import Outcome, What
 from hotpath.model.errors import LimitReached, LockLost, NotFound, Unavailable
 from hotpath.model.names import TenantId, Topic, TopicKey
 from hotpath.service.settle import REASON
@@ -103,10 +101,10 @@ async def test_each_outcome_does_there_what_it_does_here(pair):
     await pair.owner.broker.publish(*range(5))
     client = pair.client(subscription, credit=5)
     await pair.until(lambda: len(client.seqs) == 5)
-    settling, where, held = pair.asker.relay.settling, client.where, client.held
+    settling, where, held = pair.asker.relay.feeds.settling, client.where, client.held
 
-    settling.complete_runs(*where, [(held[0][1], [held[0][0]])])
-    settling.modify(where[1], (held[1],), {"note": "again"})
+    client.complete_runs([(held[0][1], [held[0][0]])])
+    client.receiver.modify(held[1], {"note": "again"}, optional=False)
     settling.abandon(*where, *held[1])
     settling.abandon(*where, *held[2], failed=False)
     settling.defer(*where, *held[3])
@@ -131,7 +129,7 @@ async def test_dead_letters_are_read_from_another_node(pair):
     await pair.owner.broker.publish(1)
     client = pair.client(subscription, credit=1)
     await pair.until(lambda: client.seqs)
-    pair.asker.relay.settling.dead_letter(*client.where, client.held[0], reason="bad")
+    pair.asker.relay.feeds.settling.dead_letter(*client.where, client.held[0], reason="bad")
     dead = pair.client(subscription, dead=True, credit=5)
 
     await pair.until(lambda: dead.seqs == client.seqs)
@@ -159,7 +157,7 @@ async def test_what_a_client_held_goes_back_when_it_leaves_after_its_outcomes(pa
     await pair.until(lambda: len(client.seqs) == 2)
 
     seq, serial = client.held[0]
-    pair.asker.relay.settling.complete_runs(*client.where, [(serial, [seq])])
+    client.complete_runs([(serial, [seq])])
     client.leave()
 
     await pair.until(lambda: subscription.receivers == 0)
@@ -182,8 +180,8 @@ async def test_an_outcome_after_the_end_of_its_lock_is_refused_by_name(pair):
 
     await pair.until(lambda: client.confirmed)
     [refused] = client.confirmed
-    assert list(refused) == [seq]
-    assert isinstance(refused[seq], LockLost)
+    assert list(refused) == [client.held[0]]
+    assert isinstance(refused[client.held[0]], LockLost)
     assert not client.is_closed
 
 
@@ -390,134 +388,6 @@ async def test_a_node_that_stops_ends_its_links_and_leaves_the_owner(quiet):
     assert isinstance(client.receiver.ended, Unavailable)
     await quiet.advance(7_000)
     assert subscription.receivers == 0
-
-
-# Management
-
-
-async def test_a_feed_is_peeked_and_its_locks_are_renewed_from_another_node(pair):
-    subscription = await pair.owner.broker.subscribe()
-    await pair.owner.broker.publish(1, 2)
-    client = pair.client(subscription, credit=1)
-    await pair.until(lambda: client.seqs)
-    feed = pair.asker.relay.feed(subscription.spec, dead=False)
-
-    found = await feed.peek(0, count=10, bytes_max=1_000_000)
-    assert [peeked.seq for peeked in found] == [1, 2]
-    [end_ms] = await feed.renew(client.held)
-    assert abs(end_ms - subscription.locks.unsettled[client.seqs[0]].until_ms) < 200
-
-    with pytest.raises(LockLost):
-        await feed.renew([(client.seqs[0], 1)])
-
-
-async def test_deferred_messages_are_received_and_settled_from_another_node(pair):
-    subscription = await pair.owner.broker.subscribe()
-    await pair.owner.broker.publish(1, 2)
-    client = pair.client(subscription, credit=2)
-    await pair.until(lambda: len(client.seqs) == 2)
-    for held in client.held:
-        pair.asker.relay.settling.defer(*client.where, *held)
-    client.then()
-    await pair.until(lambda: client.confirmed)
-    feed = pair.asker.relay.feed(subscription.spec, dead=False)
-
-    first, second = await feed.receive(client.seqs, lock=True)
-    await feed.settle([Outcome(What.COMPLETE, first.serial, (first.seq,))])
-    assert subscription.settled_total == 1
-    with pytest.raises(LockLost):
-        await feed.settle([Outcome(What.COMPLETE, first.serial, (first.seq,))])
-    with pytest.raises(NotFound):
-        await feed.receive([12_345], lock=True)
-
-    await feed.close()
-    await pair.until(lambda: subscription.locks.locked == 0)
-    assert subscription.locks.deferred == {second.seq}
-
-
-async def test_calls_by_name_reach_the_owner_and_bring_its_errors(pair):
-    subscription = await pair.owner.broker.subscribe()
-    relay = pair.owner.relay
-
-    async def figures(asked, question):
-        assert asked is subscription
-        return question + b"!"
-
-    relay.owner.asked["figures"] = figures
-
-    assert await pair.asker.relay.ask(subscription.spec, "figures", b"how many") == b"how many!"
-    with pytest.raises(Exception, match="does not know the call"):
-        await pair.asker.relay.ask(subscription.spec, "nothing", b"")
-
-
-async def test_figures_and_an_end_are_asked_of_the_owner(pair):
-    subscription = await pair.owner.broker.subscribe()
-    await pair.owner.broker.publish(1, 2, 3)
-    client = pair.client(subscription, credit=2)
-    await pair.until(lambda: len(client.seqs) == 2)
-    admin, ended = pair.owner.core.admin, []
-
-    async def end(asked, cause):
-        ended.append((asked, cause))
-        await pair.owner.broker.delete(asked)
-
-    ControlAnswers(pair.owner.relay, figures=admin.figures, end=end)
-    control = RemoteControl(pair.asker.relay)
-
-    told, known = await control.figures(subscription.spec), admin.figures(subscription.spec)
-    assert (told.backlog, told.locked, told.delivered, told.clients) == (3, 2, 2, 1)
-    assert abs(told.last_activity_ms - known.last_activity_ms) < 1_000
-    assert abs(told.expires_ms - known.expires_ms) < 1_000
-
-    await control.end(subscription.spec, cause="deleted")
-    assert ended == [(subscription, "deleted")]
-    await pair.until(lambda: client.is_closed)
-    with pytest.raises(NotFound):
-        await control.figures(subscription.spec)
-
-
-# As the AMQP edge settles: a link end walks what is unsettled, and is confirmed by counts.
-
-
-class Accepted:
-    """What a link end has gathered."""
-
-    def __init__(self, held):
-        self.held = held
-
-    def complete(self, unsettled, locked, done, late):
-        for seq, serial in self.held:
-            holding = unsettled.get(seq)
-            if holding is None or holding.serial != serial or holding.state is not locked:
-                late.append(seq)
-            else:
-                del unsettled[seq]
-                done.append(seq)
-        return len(done)
-
-
-async def test_what_a_link_end_has_gathered_is_confirmed_in_its_order(quiet):
-    subscription = await quiet.owner.broker.subscribe()
-    await quiet.owner.broker.publish(*range(6))
-    client = quiet.client(subscription, credit=6)
-    await quiet.until(lambda: len(client.seqs) == 6)
-    settling, confirmed = quiet.asker.relay.settling, []
-    late: list[object] = []
-
-    for at in (0, 2, 4):
-        held = [*client.held[at : at + 2], (99, 1)]
-        accepted = Accepted(held)
-        assert settling.complete_accepted(*client.where, accepted, late) == (2, 2)
-        quiet.asker.relay.delivering.then(
-            client.receiver, lambda failure, refused, at=at: confirmed.append((at, refused))
-        )
-        await quiet.advance(0 if at else 10)
-
-    await quiet.until(lambda: len(confirmed) == 3)
-    assert confirmed == [(0, {}), (2, {}), (4, {})]
-    assert late == [99, 99, 99]
-    assert subscription.settled_total == 6
-    assert client.receiver.feed.unsettled == {}
 
 
 async def test_answers_that_come_in_another_order_confirm_in_the_order_of_the_asking(quiet):

@@ -39,22 +39,21 @@ class Crowd:
 
     def settle(self, client):
         """Give outcomes to all that a client has."""
-        settling, held = client.side.relay.settling, client.held
+        settling, held = client.side.relay.feeds.settling, client.held
         client.taken = []
         completed = []
         for seq, serial in held:
             lot = self.dice.random()
             if lot < 0.7:
-                lost = settling.complete_runs(*client.where, [(serial, [seq])])
-                completed += [] if lost else [seq]
+                lost = client.complete_runs([(serial, [seq])])
+                completed += [] if lost else [(seq, serial)]
             else:
                 settling.abandon(*client.where, seq, serial, failed=False)
 
-        def done(failure, refused):
-            assert failure is None
-            self.confirmed.update(seq for seq in completed if seq not in refused)
+        def done(refused):
+            self.confirmed.update(held[0] for held in completed if held not in refused)
 
-        client.side.relay.delivering.then(client.receiver, done)
+        client.then(done)
 
 
 @pytest.mark.parametrize("seed", range(HISTORIES))

@@ -140,6 +140,8 @@ class Service:
             "lock_seconds": 30,
             "drain_seconds": 2,
             "public_host": "localhost",
+            # As on a node of a cluster that serves none of the subscriptions.
+            "far": os.environ.get("HOTPATH_INTEROP_FAR") == "1",
         }
         self._program = self._launch(options, directory / "service.log")
         self._program.hear(time.monotonic() + START_SECONDS)

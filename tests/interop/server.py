@@ -8,6 +8,7 @@ purpose: connections are closed, links detached, the service stopped and started
 """
 
 import asyncio
+import importlib
 import json
 import sys
 
@@ -21,24 +22,34 @@ from hotpath.config import Settings
 from hotpath.model.names import TenantId, Topic, TopicKey
 from hotpath.service.admin import NewSubscription
 from hotpath.wire.jsonbody import encode_json
+from tests.cluster.far import FarApp
 
 TENANT = TenantId("interop")
 OPERATOR = Principal(TENANT, "interop", frozenset({"hotpath.subscribe", "hotpath.publish"}))
+
+
+def make_node(settings: Settings) -> App:
+    """A node of a cluster."""
+    node: App = importlib.import_module("hotpath.clustered").ClusterApp(settings)
+    return node
 
 
 class Server:
     """The service, and what may be asked of it."""
 
     def __init__(self, options: dict) -> None:
+        self._make = FarApp if options.pop("far", False) else App
         self._settings = Settings(**options)
-        self._app = App(self._settings)
+        if self._settings.cluster is not None:
+            self._make = make_node
+        self._app = self._make(self._settings)
 
     async def start(self) -> dict:
         return await self._app.start()
 
     async def restart(self) -> dict:
         await self._app.stop()
-        self._app = App(self._settings)
+        self._app = self._make(self._settings)
         return await self._app.start()
 
     async def subscribe(self, base: int) -> dict:

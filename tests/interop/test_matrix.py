@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.interop.cluster import ClusterService
 from tests.interop.harness import Client, Service
 from tests.interop.matrix import write
 from tests.interop.scenarios import (
@@ -22,6 +23,7 @@ from tests.interop.scenarios import (
 )
 
 FULL = os.environ.get("HOTPATH_INTEROP") == "full"
+CLUSTER = bool(os.environ.get("HOTPATH_TEST_CLUSTER"))
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -42,7 +44,9 @@ class Bench:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.service = Service(directory, usual_ports=FULL)
+        self.service: Service = (
+            ClusterService(directory) if CLUSTER else Service(directory, usual_ports=FULL)
+        )
         self.clients: dict[str, Client] = {}
         self.results: dict[tuple[str, str], str] = {}
 
@@ -66,7 +70,7 @@ def workbench(tmp_path_factory):
     made = Bench(tmp_path_factory.mktemp("interop"))
     yield made
     made.stop()
-    if FULL and len(made.results) == len(list(_cases())):
+    if FULL and not CLUSTER and len(made.results) == len(list(_cases())):
         write(ROOT / "docs" / "interop.md", made.results)
 
 

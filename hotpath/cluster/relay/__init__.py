@@ -16,11 +16,11 @@ Calls, each from the asking node to the owner:
 
     ATTACH   subscription, dead letters or not, lock or not        → link
     TAKE     link, credit, bytes                                   → messages, more?, busy?, wakes
-    SETTLE   link, outcomes                                        → those that were refused
+    SETTLE   link, outcomes (of a management link: one for all)    → those that were refused
     DETACH   link                                                  → (what it had goes back)
     PING     all links of this node to that one                    → wakes of those that are there
     PEEK, RECEIVE, RENEW   what management links ask
-    ASK      a name and a text: calls about a subscription that need its live state
+    ASK      a name and a question: calls about subscriptions that need their live state
 
 and told without an answer, from the owner to the asking node:
 
@@ -36,7 +36,8 @@ confirmed; when the owner is lost, or says no, it is not confirmed at all.
 
 A link ends with its client, with its owner's claim to the subscription, with its subscription, and
 when either node does not hear of the other for some seconds. Then the client's link is detached
-with an error that tells it to come again, and what it held goes back.
+with an error that tells it to come again, and what it held goes back. Management links and calls of
+REST look anew at each request who the owner is, and wait while the subscription moves.
 
 Versions. Each message begins with the version of this protocol. A node answers a call of another
 version, or one that it does not know, with the error `unsupported`; bodies are lists whose further

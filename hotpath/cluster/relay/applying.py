@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
-from hotpath.cluster.relay.messages import Outcome, Refusals, What
+from hotpath.cluster.relay.messages import Outcome, Refusals
 from hotpath.core.subscription import Subscription
 from hotpath.model.errors import LimitReached, LockLost
+from hotpath.service.feeds import What
 from hotpath.service.settle import Feed, Settling
 
 _LOST = "the lock has ended, or the message is settled already"
@@ -19,16 +20,16 @@ def apply(
         if outcome.what is What.COMPLETE:
             runs = [(outcome.serial, list(outcome.seqs))]
             lost = settling.complete_runs(subscription, feed, runs)
-            refused.update((seq, LockLost(_LOST)) for seq in lost)
+            refused.update(((seq, outcome.serial), LockLost(_LOST)) for seq in lost)
             continue
         for seq in outcome.seqs:
             try:
                 kept = _apply_one(settling, subscription, feed, outcome=outcome, seq=seq)
             except LimitReached as error:
-                refused[seq] = error
+                refused[seq, outcome.serial] = error
             else:
                 if not kept:
-                    refused[seq] = LockLost(_LOST)
+                    refused[seq, outcome.serial] = LockLost(_LOST)
     return refused
 
 
@@ -47,7 +48,11 @@ def _apply_one(
             description=outcome.description,
             properties=properties,
         )
-    settling.modify(feed, (held,), properties)
+    try:
+        settling.modify(feed, (held,), properties)
+    except LimitReached:
+        if not outcome.optional:
+            raise
     if outcome.what is What.DEFER:
         return settling.defer(subscription, feed, *held)
     return settling.abandon(subscription, feed, *held, failed=outcome.failed)

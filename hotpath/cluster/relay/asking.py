@@ -5,8 +5,9 @@ more has ended, and so have all of them when it does not answer.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
+from typing import Final, TypeVar
 
 from hotpath.cluster.cards import NodeCard
 from hotpath.cluster.ownership import Ownership
@@ -21,17 +22,32 @@ from hotpath.cluster.relay.frames import (
 )
 from hotpath.cluster.relay.messages import as_text, read_pairs, write_numbers
 from hotpath.cluster.relay.remote import RemoteReceiver
+from hotpath.cluster.waiting import wait_for
 from hotpath.clusterports import shard_of
 from hotpath.model.errors import HotpathError, Unavailable
 from hotpath.model.subscription import SubscriptionSpec
 from hotpath.ports import Clock, TimerHandle
+from hotpath.service.clock import sleep_until
 from hotpath.telemetry import get_logger
+
+_Answer = TypeVar("_Answer")
 
 #: How often a node shows that it has links, milliseconds; and how many of them in one call.
 PING_MS: Final = 1_000
 PING_MAX: Final = 4_096
+#: How long somebody waits who asks about a subscription that moves, and how often it is asked
+#: again, milliseconds.
+MOVING_MS: Final = 5_000
+AGAIN_MS: Final = 50
+
+#: Asked at every pull.
+_shard_of: Final = lru_cache(65_536)(shard_of)
 
 _log = get_logger("hotpath.cluster.asking")
+
+
+class Moving(Unavailable):
+    """Nobody that could be asked serves it now. Nothing has been done: ask again soon."""
 
 
 class RelayAsking:
@@ -47,6 +63,9 @@ class RelayAsking:
         self._by_shard: dict[int, dict[RemoteReceiver, None]] = {}
         # Links of management, which take nothing: their owners must hear of them, too.
         self._kept: dict[tuple[str, str], set[int]] = {}
+        self._fewer = asyncio.Event()
+        #: Whether the owners are out of reach, for longer than a moment.
+        self.is_cut_off: Callable[[], bool] = lambda: False
         self._timer: TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -85,16 +104,22 @@ class RelayAsking:
 
     def shard_of(self, spec: SubscriptionSpec) -> int:
         """The shard of a subscription."""
-        return shard_of(spec.id, self._ownership.shards)
+        return _shard_of(spec.id, self._ownership.shards)
+
+    def serves(self, identity: str) -> bool:
+        """Whether this node serves a subscription now, if there is one of this name."""
+        return self._ownership.serves(_shard_of(identity, self._ownership.shards))
 
     def owner_of(self, spec: SubscriptionSpec) -> NodeCard | None:
         """The node that serves a subscription; None while nobody does. Raises Unavailable."""
+        if self.is_cut_off():
+            raise Unavailable("this node is cut off from the others; attach to another one")
         shard = self.shard_of(spec)
         card = self._ownership.owner(shard)
         if card != self.card:
             return card
         if self._ownership.serves(shard):
-            raise Unavailable("the subscription has moved to this node; attach again")
+            raise Moving("the subscription has moved to this node; attach again")
         return None  # it is about to serve it, or paused
 
     async def ask(self, card: NodeCard, op: Op, body: bytes, *, timeout_ms: int = 3_000) -> bytes:
@@ -102,14 +127,54 @@ class RelayAsking:
         return await self._calls.call(card, op, body, timeout_ms=timeout_ms)
 
     async def ask_owner(self, spec: SubscriptionSpec, op: Op, body: bytes) -> bytes:
-        """The answer of whoever serves a subscription. Raises HotpathError."""
+        """The answer of whoever serves a subscription. Raises Moving, HotpathError."""
         card = self.owner_of(spec)
         if card is None:
-            raise Unavailable("no node serves the subscription now; try again later")
+            raise Moving("no node serves the subscription now; try again later")
+        return await self.ask_node(card, op, body)
+
+    async def ask_node(
+        self, card: NodeCard, op: Op, body: bytes, *, timeout_ms: int = 3_000
+    ) -> bytes:
+        """The answer of a node about what it is thought to serve. Raises Moving, HotpathError."""
         try:
-            return await self.ask(card, op, body)
-        except (NotServed, Unreached) as error:
-            raise Unavailable("the subscription moves to another node; try again") from error
+            return await self.ask(card, op, body, timeout_ms=timeout_ms)
+        except NotServed as error:
+            raise Moving("the subscription moves to another node; try again") from error
+        except Unreached as error:
+            raise Unavailable("the node that serves the subscription is not reached") from error
+
+    async def patiently(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """The answer of something that may be asked again while a subscription moves.
+
+        Raises Unavailable when that takes too long, and what is raised besides `Moving`.
+        """
+        until_ms = self.clock.ticks_ms() + MOVING_MS
+        while True:
+            try:
+                return await ask()
+            except Moving as error:
+                if self.clock.ticks_ms() >= until_ms:
+                    raise Unavailable(error.detail) from error
+            await sleep_until(self.clock, self.clock.ticks_ms() + AGAIN_MS)
+
+    async def settled(self) -> None:
+        """Wait until all outcomes that links were given are durable, or never will be."""
+        for links in list(self._links.values()):
+            for link in list(links.values()):
+                await link.settled()
+
+    async def drained(self, *, within_ms: int) -> None:
+        """Wait a while for links that are being left, so that what they hold goes back at once."""
+        until_ms = self.clock.ticks_ms() + within_ms
+        while self._is_any_left() and self.clock.ticks_ms() < until_ms:
+            await wait_for(self._fewer, self.clock, until_ms=until_ms)
+
+    def _is_any_left(self) -> bool:
+        """Whether a client is gone whose owner has not been told yet."""
+        self._fewer.clear()
+        links = self._links.values()
+        return any(not link.attached for of_node in links for link in of_node.values())
 
     def opened(self, link: RemoteReceiver) -> None:
         """A link has its number at its owner."""
@@ -151,7 +216,8 @@ class RelayAsking:
             self._forget(card)
 
     def _forget(self, card: NodeCard) -> None:
-        """Nothing leads to a node any more: it is not pinged."""
+        """Of a node to which nothing leads any more: it is not pinged."""
+        self._fewer.set()
         run = (card.id, card.run)
         for links in (self._links, self._kept):
             if run in links and not links[run]:

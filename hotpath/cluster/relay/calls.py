@@ -61,6 +61,18 @@ def address_of(prefix: str, card: NodeCard) -> str:
 
 
 @dataclass(slots=True)
+class Counts:
+    """What a node's end of the calls has done since its start."""
+
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    calls: int = 0
+    """Made by this node, and ended."""
+    unanswered: int = 0
+    """Of these, without any answer."""
+
+
+@dataclass(slots=True)
 class _Call:
     """A call that is not answered yet."""
 
@@ -115,6 +127,7 @@ class Calls:
         self._clock = clock
         self._prefix = prefix
         self.card = card
+        self.counts = Counts()
         self._own = address_of(prefix, card)
         self._back = f"{prefix}.back.{card.id}.{card.run}"
         self._number = 0
@@ -173,7 +186,11 @@ class Calls:
         self._send_call(number)
         try:
             return await call.answer
+        except Unreached:
+            self.counts.unanswered += 1
+            raise
         finally:
+            self.counts.calls += 1
             self._open.pop(number, None)
             if call.timer is not None:
                 call.timer.cancel()
@@ -215,12 +232,14 @@ class Calls:
     async def _send(self, subject: str, frames: list[bytes], *, reply: str = "") -> None:
         try:
             for frame in frames:
+                self.counts.sent_bytes += len(frame)
                 await self._bus.send(subject, frame, reply=reply)
         except LogFailure as failure:
             _log.debug("not sent", extra={"subject": subject, "reason": failure.detail})
 
     def _on_back(self, subject: str, payload: bytes, _: str) -> None:
         """An answer, or the word that nobody listens: then the call is tried again."""
+        self.counts.received_bytes += len(payload)
         number = subject.rpartition(".")[2]
         call = self._open.get(int(number)) if number.isdecimal() else None
         if call is None or not payload or call.answer.done():
@@ -245,6 +264,7 @@ class Calls:
     # Answering
 
     def _on_message(self, _: str, payload: bytes, reply: str) -> None:
+        self.counts.received_bytes += len(payload)
         try:
             frame = read_frame(payload)
         except Damaged as fault:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from itertools import accumulate, pairwise
 from struct import pack, unpack
 from typing import Final
@@ -13,6 +12,7 @@ from hotpath.core.locks import FOREVER
 from hotpath.model.errors import HotpathError
 from hotpath.model.message import Batch
 from hotpath.model.names import TopicKey
+from hotpath.service.feeds import Disposition, What
 
 #: Between the first and the last number of messages that come together: a batch's size bounds it.
 SPAN_MAX: Final = 1 << 20
@@ -122,15 +122,6 @@ def _cut(joined: object, lengths: list[int]) -> list[bytes]:
 # Outcomes
 
 
-class What(IntEnum):
-    """What becomes of messages."""
-
-    COMPLETE = 1
-    ABANDON = 2
-    DEFER = 3
-    DEAD_LETTER = 4
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """An outcome of messages under one lock."""
@@ -144,6 +135,8 @@ class Outcome:
     """To be given to the messages first; those of a dead letter are put into its copy."""
     reason: str = ""
     description: str = ""
+    optional: bool = False
+    """Whether the outcome counts without the properties if they are too much."""
 
     def write(self) -> list[object]:
         """As a value of a body."""
@@ -155,45 +148,83 @@ class Outcome:
             self.properties,
             self.reason,
             self.description,
+            self.optional,
         ]
 
 
 def read_outcome(value: object) -> Outcome:
     """An outcome from a body. Raises Damaged."""
     items = as_list(value)
-    if len(items) < 7:
+    if len(items) < 8:
         raise Damaged("an outcome lacks something")
-    try:
-        what = What(as_int(items[0]))
-    except ValueError as fault:
-        raise Damaged(str(fault)) from fault
-    properties = items[4]
-    if properties is not None and not isinstance(properties, dict):
-        raise Damaged("properties are no map")
     return Outcome(
-        what,
+        _read_what(items[0]),
         as_int(items[1]),
         read_numbers(items[2]),
         failed=items[3] is True,
-        properties=properties,
+        properties=_read_properties(items[4]),
         reason=as_text(items[5]),
         description=as_text(items[6]),
+        optional=items[7] is True,
     )
 
 
-Refusals = dict[int, HotpathError]
-"""Messages whose outcome was refused, and why."""
+def _read_what(value: object) -> What:
+    try:
+        return What(as_int(value))
+    except ValueError as fault:
+        raise Damaged(str(fault)) from fault
+
+
+def _read_properties(value: object) -> dict[str, object] | None:
+    if value is not None and not isinstance(value, dict):
+        raise Damaged("properties are no map")
+    return value
+
+
+def write_disposition(given: Disposition) -> list[object]:
+    """As a value of a body."""
+    return [
+        int(given.what),
+        write_pairs(given.held),
+        given.properties,
+        given.reason,
+        given.description,
+    ]
+
+
+def read_disposition(value: object) -> Disposition:
+    """A disposition from a body. Raises Damaged."""
+    items = as_list(value)
+    if len(items) < 5:
+        raise Damaged("a disposition lacks something")
+    return Disposition(
+        _read_what(items[0]),
+        read_pairs(items[1]),
+        _read_properties(items[2]) or {},
+        as_text(items[3]),
+        as_text(items[4]),
+    )
+
+
+Refusals = dict[tuple[int, int], HotpathError]
+"""Messages, by number and lock serial, whose outcome was refused, and why."""
 
 
 def write_refusals(refused: Refusals) -> list[object]:
     """As a value of a body."""
-    return [[seq, error.code, error.detail] for seq, error in refused.items()]
+    return [[*held, error.code, error.detail] for held, error in refused.items()]
 
 
 def read_refusals(value: object) -> Refusals:
     """Refusals from a body. Raises Damaged."""
     rows = [as_list(row) for row in as_list(value)]
-    return {as_int(row[0]): make_error(as_text(row[1]), as_text(row[2])) for row in rows}
+    if any(len(row) < 4 for row in rows):
+        raise Damaged("a refusal lacks something")
+    return {
+        (as_int(row[0]), as_int(row[1])): make_error(as_text(row[2]), as_text(row[3]))
+        for row in rows
+    }
 
 
 def write_pairs(pairs: Iterable[tuple[int, int]]) -> bytes:

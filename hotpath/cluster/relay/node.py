@@ -1,37 +1,44 @@
 """Both sides of the relay on one node, and the one face that edges see."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final, cast
 
 from hotpath.cluster.cards import NodeCard
 from hotpath.cluster.ownership import Ownership
 from hotpath.cluster.relay.asking import RelayAsking
 from hotpath.cluster.relay.calls import Calls
-from hotpath.cluster.relay.frames import Op, write_items
-from hotpath.cluster.relay.management import RemoteFeedCalls
-from hotpath.cluster.relay.messages import Refusals
+from hotpath.cluster.relay.control import RelayedControl
+from hotpath.cluster.relay.management import RelayedCalls
 from hotpath.cluster.relay.owner import RelayOwner
-from hotpath.cluster.relay.remote import RemoteFeed, RemoteReceiver, RemoteSubscription
+from hotpath.cluster.relay.remote import RemoteFeed, RemoteReceiver
 from hotpath.clusterports import Bus
 from hotpath.core.feed import Taken
 from hotpath.core.locks import Accepted, Holding
 from hotpath.core.subscription import Subscription
 from hotpath.model.names import SubscriptionId
-from hotpath.model.subscription import SubscriptionSpec
 from hotpath.ports import Clock, LogFailure
 from hotpath.service.commit import Committer
-from hotpath.service.deferred import Deferrals
+from hotpath.service.control import LocalControl
 from hotpath.service.deliver import Delivering, Receiver
-from hotpath.service.peek import Peeking
+from hotpath.service.directory import Directory
+from hotpath.service.feedcalls import LocalCalls
+from hotpath.service.feeds import Attached, FeedServices, FeedView, Known, SubscriptionView, spec_of
 from hotpath.service.settle import Feed, Settling
 
 AnyReceiver = Receiver | RemoteReceiver
-AnyFeed = Feed | RemoteFeed
-AnySubscription = Subscription | RemoteSubscription
-Confirmed = Callable[[LogFailure | None, Refusals], None]
+
+#: How long a node that stops waits until its links to others have been left, milliseconds.
+LEAVE_MS: Final = 1_000
 
 
 class Relay:
-    """A node's end of the relay."""
+    """A node's end of the relay.
+
+    Attributes:
+        feeds: What the AMQP edge is given: all feeds of the cluster.
+        control: What the REST edge is given: all subscriptions of the cluster.
+        delivering: As `Delivering`, of all subscriptions.
+    """
 
     def __init__(
         self,
@@ -42,12 +49,12 @@ class Relay:
         prefix: str,
         ownership: Ownership,
         find: Callable[[SubscriptionId], Subscription | None],
+        directory: Directory,
+        control: LocalControl,
         delivering: Delivering,
-        settling: Settling,
-        committer: Committer,
-        deferrals: Deferrals,
-        peeking: Peeking,
+        feed_calls: LocalCalls,
     ) -> None:
+        settling, committer = feed_calls.settling, feed_calls.committer
         self.calls = Calls(bus, clock, card, prefix=prefix)
         self.asking = RelayAsking(calls=self.calls, ownership=ownership, clock=clock)
         self.owner = RelayOwner(
@@ -57,14 +64,26 @@ class Relay:
             delivering=delivering,
             settling=settling,
             committer=committer,
-            deferrals=deferrals,
-            peeking=peeking,
+            feed_calls=feed_calls,
             clock=clock,
         )
-        self.delivering = RelayedDelivering(delivering, committer, self.asking, ownership)
-        self.settling = RelayedSettling(settling)
+        self._find = find
+        self.delivering = RelayedDelivering(delivering, self.asking)
+        self.control = RelayedControl(
+            asking=self.asking, owner=self.owner, local=control, served=self._served
+        )
+        self.feeds = FeedServices(
+            self.delivering,
+            RelayedSettling(settling),
+            RelayedCommitter(committer, self.asking),
+            RelayedCalls(self.asking, directory, self._served, feed_calls),
+        )
         self.calls.answering = self.owner.answer
         self.calls.telling = self.asking.told
+
+    def _served(self, identity: SubscriptionId) -> Subscription | None:
+        """The live state of a subscription that this node serves now."""
+        return self._find(identity) if self.asking.serves(identity) else None
 
     async def start(self) -> None:
         """Begin to answer and to ask. Raises LogFailure."""
@@ -74,41 +93,25 @@ class Relay:
 
     async def stop(self) -> None:
         """End all links."""
+        await self.asking.drained(within_ms=LEAVE_MS)
         self.asking.stop()
         self.owner.stop()
         await self.calls.stop()
 
-    async def ask(self, spec: SubscriptionSpec, name: str, question: bytes) -> bytes:
-        """Ask whoever serves a subscription something by name; see `RelayOwner.asked`.
-
-        Raises HotpathError.
-        """
-        body = write_items(name, spec.id, question)
-        return await self.asking.ask_owner(spec, Op.ASK, body)
-
-    def feed(self, spec: SubscriptionSpec, *, dead: bool) -> RemoteFeedCalls:
-        """What management asks of a feed that another node serves."""
-        return RemoteFeedCalls(self.asking, spec, dead=dead)
-
 
 class RelayedDelivering:
-    """`Delivering` for edges: receivers here, or on the node that serves the subscription."""
+    """`Delivering` for edges: receivers here, or on the node that serves the subscription.
 
-    def __init__(
-        self,
-        delivering: Delivering,
-        committer: Committer,
-        asking: RelayAsking,
-        ownership: Ownership,
-    ) -> None:
+    A `hotpath.service.feeds.Delivers`.
+    """
+
+    def __init__(self, delivering: Delivering, asking: RelayAsking) -> None:
         self._delivering = delivering
-        self._committer = committer
         self._asking = asking
-        self._ownership = ownership
 
     def attach(
         self,
-        subscription: Subscription | SubscriptionSpec,
+        known: Known,
         *,
         dead: bool,
         lock: bool,
@@ -119,103 +122,95 @@ class RelayedDelivering:
 
         What another node refuses comes by `closed`. Raises LimitReached, NotFound.
         """
-        if isinstance(subscription, Subscription) and self._serves(subscription):
-            return self._delivering.attach(
-                subscription, dead=dead, lock=lock, wake=wake, closed=closed
-            )
-        spec = subscription.spec if isinstance(subscription, Subscription) else subscription
+        spec = spec_of(known)
+        if isinstance(known, Subscription) and self._asking.serves(spec.id):
+            return self._delivering.attach(known, dead=dead, lock=lock, wake=wake, closed=closed)
         return self._asking.attach(spec, dead=dead, lock=lock, wake=wake, closed=closed)
 
-    def _serves(self, subscription: Subscription) -> bool:
-        return self._ownership.serves(self._asking.shard_of(subscription.spec))
+    def _pausing(self, receiver: Receiver) -> bool:
+        """Whether nothing may be handed out now of a subscription that is here."""
+        return not self._asking.serves(receiver.subscription.spec.id)
 
-    def pull(self, receiver: AnyReceiver, limit: int) -> list[Taken]:
+    def pull(self, receiver: Attached, limit: int) -> list[Taken]:
         """As `Delivering.pull`."""
         if isinstance(receiver, RemoteReceiver):
             return receiver.pull(limit)
-        if not self._serves(receiver.subscription):
-            return []
-        return self._delivering.pull(receiver, limit)
+        local = cast("Receiver", receiver)
+        return [] if self._pausing(local) else self._delivering.pull(local, limit)
 
-    def pull_run(self, receiver: AnyReceiver, limit: int, *, now_ms: int) -> Holding | None:
+    def pull_run(self, receiver: Attached, limit: int, *, now_ms: int) -> Holding | None:
         """As `Delivering.pull_run`; never of another node."""
         if isinstance(receiver, RemoteReceiver):
             return None
-        if not self._serves(receiver.subscription):
+        local = cast("Receiver", receiver)
+        if self._pausing(local):
             return None
-        return self._delivering.pull_run(receiver, limit, now_ms=now_ms)
+        return self._delivering.pull_run(local, limit, now_ms=now_ms)
 
     def count_pulled(self) -> None:
         """As `Delivering.count_pulled`."""
         self._delivering.count_pulled()
 
-    def detach(self, receiver: AnyReceiver) -> None:
+    def detach(self, receiver: Attached) -> None:
         """As `Delivering.detach`."""
         if isinstance(receiver, RemoteReceiver):
             receiver.detach()
         else:
-            self._delivering.detach(receiver)
+            self._delivering.detach(cast("Receiver", receiver))
 
-    def then(self, receiver: AnyReceiver, done: Confirmed) -> None:
-        """Call back when all outcomes that a receiver has given are durable.
 
-        With what was refused of them, by number. When that cannot be known, the receiver's link
-        ends instead, and nothing is called.
-        """
-        if isinstance(receiver, RemoteReceiver):
-            receiver.then(lambda refused: done(None, refused))
-        else:
-            self._committer.then(lambda failure: done(failure, {}))
+class RelayedCommitter:
+    """Waits for what edges have handed in; a `hotpath.service.feeds.Confirms`."""
+
+    def __init__(self, committer: Committer, asking: RelayAsking) -> None:
+        self._committer = committer
+        self._asking = asking
+
+    def then(self, done: Callable[[LogFailure | None], None]) -> None:
+        """As `Committer.then`: of what is settled here."""
+        self._committer.then(done)
+
+    async def settled(self) -> None:
+        """Wait for what is settled here and elsewhere. Raises LogFailure."""
+        await self._asking.settled()
+        await self._committer.settled()
 
 
 class RelayedSettling:
-    """The outcomes of `Settling` for edges.
+    """The outcomes of `Settling` for edges; a `hotpath.service.feeds.Settles`.
 
     What is said about a message of another node is taken as held; whether it was comes with the
-    confirmation.
+    confirmation. What is accepted there goes by `RemoteReceiver.complete_runs`, and what a message
+    is given by its `modify`.
     """
 
     def __init__(self, settling: Settling) -> None:
         self._settling = settling
 
-    def complete_runs(
-        self, subscription: AnySubscription, feed: AnyFeed, runs: Iterable[tuple[int, list[int]]]
-    ) -> list[int]:
-        """As `Settling.complete_runs`."""
-        if isinstance(feed, RemoteFeed):
-            feed.link.complete_runs(runs)
-            return []
-        return self._settling.complete_runs(_here(subscription), feed, runs)
-
     def complete_accepted(
         self,
-        subscription: AnySubscription,
-        feed: AnyFeed,
+        subscription: SubscriptionView,
+        feed: FeedView,
         accepted: Accepted,
         late: list[object],
     ) -> tuple[int, int]:
-        """As `Settling.complete_accepted`."""
-        if isinstance(feed, RemoteFeed):
-            return feed.link.complete_accepted(accepted, late)
-        return self._settling.complete_accepted(_here(subscription), feed, accepted, late)
+        """As `Settling.complete_accepted`, of a feed that is here."""
+        return self._settling.complete_accepted(*_here(subscription, feed), accepted, late)
 
     def count_completed(self) -> None:
         """As `Settling.count_completed`."""
         self._settling.count_completed()
 
     def modify(
-        self, feed: AnyFeed, held: Iterable[tuple[int, int]], properties: Mapping[str, object]
+        self, feed: FeedView, held: Iterable[tuple[int, int]], properties: Mapping[str, object]
     ) -> None:
-        """As `Settling.modify`. Raises LimitReached."""
-        if isinstance(feed, RemoteFeed):
-            feed.link.modify(held, properties)
-        else:
-            self._settling.modify(feed, held, properties)
+        """As `Settling.modify`, of a feed that is here. Raises LimitReached."""
+        self._settling.modify(cast("Feed", feed), held, properties)
 
     def abandon(
         self,
-        subscription: AnySubscription,
-        feed: AnyFeed,
+        subscription: SubscriptionView,
+        feed: FeedView,
         seq: int,
         serial: int,
         *,
@@ -225,19 +220,19 @@ class RelayedSettling:
         if isinstance(feed, RemoteFeed):
             feed.link.abandon(seq, serial, failed=failed)
             return True
-        return self._settling.abandon(_here(subscription), feed, seq, serial, failed=failed)
+        return self._settling.abandon(*_here(subscription, feed), seq, serial, failed=failed)
 
-    def defer(self, subscription: AnySubscription, feed: AnyFeed, seq: int, serial: int) -> bool:
+    def defer(self, subscription: SubscriptionView, feed: FeedView, seq: int, serial: int) -> bool:
         """As `Settling.defer`."""
         if isinstance(feed, RemoteFeed):
             feed.link.defer(seq, serial)
             return True
-        return self._settling.defer(_here(subscription), feed, seq, serial)
+        return self._settling.defer(*_here(subscription, feed), seq, serial)
 
     def dead_letter(
         self,
-        subscription: AnySubscription,
-        feed: AnyFeed,
+        subscription: SubscriptionView,
+        feed: FeedView,
         held: tuple[int, int],
         *,
         reason: str,
@@ -251,8 +246,7 @@ class RelayedSettling:
             )
             return True
         return self._settling.dead_letter(
-            _here(subscription),
-            feed,
+            *_here(subscription, feed),
             held,
             reason=reason,
             description=description,
@@ -260,8 +254,6 @@ class RelayedSettling:
         )
 
 
-def _here(subscription: AnySubscription) -> Subscription:
-    """A subscription whose feed is here is here, too."""
-    if isinstance(subscription, RemoteSubscription):
-        raise TypeError("the feed is here, and its subscription is not")
-    return subscription
+def _here(subscription: SubscriptionView, feed: FeedView) -> tuple[Subscription, Feed]:
+    """What an edge has got from the services here, and gives back."""
+    return cast("Subscription", subscription), cast("Feed", feed)

@@ -18,11 +18,14 @@ from hotpath.cluster.relay.applying import apply
 from hotpath.cluster.relay.calls import Calls
 from hotpath.cluster.relay.frames import Damaged, NotServed, Op, read_items, write_items
 from hotpath.cluster.relay.messages import (
+    Refusals,
     as_int,
     as_list,
     as_text,
+    read_disposition,
     read_numbers,
     read_outcome,
+    read_pairs,
     split_taken,
     write_numbers,
     write_pairs,
@@ -32,13 +35,12 @@ from hotpath.cluster.relay.messages import (
 from hotpath.clusterports import shard_of
 from hotpath.core.feed import Taken
 from hotpath.core.subscription import Subscription
-from hotpath.model.errors import LimitReached, LockLost, NotFound, Unavailable, Unsupported
+from hotpath.model.errors import LimitReached, NotFound, Unavailable, Unsupported
 from hotpath.model.names import SubscriptionId
 from hotpath.ports import Clock, LogFailure, TimerHandle
 from hotpath.service.commit import Committer
-from hotpath.service.deferred import Deferrals
 from hotpath.service.deliver import Delivering, Receiver
-from hotpath.service.peek import Peeking
+from hotpath.service.feedcalls import LocalCalls, LocalFeedCalls
 from hotpath.service.settle import Feed, Settling
 
 #: After so long without a sign of its node a link is detached, milliseconds.
@@ -56,6 +58,9 @@ TELL_MAX: Final = 4_096
 BYTES_MAX: Final = 262_144
 
 Asked = Callable[[Subscription, bytes], Awaitable[bytes]]
+"""Answers a question about one subscription. Raises HotpathError, Damaged."""
+AskedOfAll = Callable[[bytes], Awaitable[bytes]]
+"""Answers a question about many, of which it says itself which are served here."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +75,7 @@ class _Link:
     heard_ms: int
     taken_ms: int
     receiver: Receiver | None = None
+    managing: LocalFeedCalls | None = None
     wakes: int = 1
     outbox: deque[tuple[Taken, Sequence[bytes]]] = field(default_factory=deque)
     closed: bool = False
@@ -87,8 +93,7 @@ class RelayOwner:
         delivering: Delivering,
         settling: Settling,
         committer: Committer,
-        deferrals: Deferrals,
-        peeking: Peeking,
+        feed_calls: LocalCalls,
         clock: Clock,
     ) -> None:
         self._calls = calls
@@ -97,8 +102,7 @@ class RelayOwner:
         self._delivering = delivering
         self._settling = settling
         self._committer = committer
-        self._deferrals = deferrals
-        self._peeking = peeking
+        self._feed_calls = feed_calls
         self._clock = clock
         self._numbers = count(1)
         self._links: dict[int, _Link] = {}
@@ -108,6 +112,7 @@ class RelayOwner:
         self._tasks: set[asyncio.Task[None]] = set()
         #: Calls by name that need a subscription's live state; see `ASK`.
         self.asked: dict[str, Asked] = {}
+        self.asked_of_all: dict[str, AskedOfAll] = {}
         self._answers: dict[Op, Callable[[bytes], Awaitable[bytes]]] = {
             Op.ATTACH: self._attach,
             Op.TAKE: self._take,
@@ -183,7 +188,9 @@ class RelayOwner:
         number = next(self._numbers)
         card = NodeCard(as_text(node), as_text(run))
         link = _Link(number, card, subscription, epoch, dead is True, now_ms, now_ms)
-        if managing is not True:
+        if managing is True:
+            link.managing = self._feed_calls(subscription, dead=link.dead)
+        else:
             link.receiver = self._delivering.attach(
                 subscription,
                 dead=link.dead,
@@ -207,8 +214,8 @@ class RelayOwner:
         link.outbox.clear()
         if link.receiver is not None:
             self._delivering.detach(link.receiver)
-        elif not link.dead:
-            self._deferrals.drop(link.subscription, link)
+        if link.managing is not None:
+            link.managing.close()
 
     def _on_closed(self, link: _Link) -> None:
         """The subscription is gone, or another node's."""
@@ -218,7 +225,8 @@ class RelayOwner:
         self._flush_soon()
         # Gone for good, or only from here: what the client is told differs.
         shard = shard_of(link.subscription.spec.id, self._ownership.shards)
-        gone = link.subscription.deleted and self._ownership.serves(shard)
+        is_error = link.receiver is not None and link.receiver.ended is not None
+        gone = link.subscription.deleted and not is_error and self._ownership.serves(shard)
         self._closed.setdefault(link.card, {})[link.number] = int(gone)
 
     def _wake(self, link: _Link) -> None:
@@ -301,16 +309,16 @@ class RelayOwner:
         return feed.missing is not None or behind or receiver.pending > 0
 
     async def _settle(self, body: bytes) -> bytes:
-        number, together, outcomes = read_items(body, 3)
+        number, outcomes = read_items(body, 2)
         link = self._link(number)
         link.heard_ms = self._clock.ticks_ms()
-        read = [read_outcome(each) for each in as_list(outcomes)]
-        feed = self._feed(link.subscription, dead=link.dead)
-        if together is True and not all(
-            feed.locks.held(seq, outcome.serial) for outcome in read for seq in outcome.seqs
-        ):
-            raise LockLost("the lock has ended, or the message is settled already")
-        refused = apply(self._settling, link.subscription, feed, read)
+        refused: Refusals = {}
+        if link.managing is not None:
+            link.managing.apply(read_disposition(outcomes))
+        else:
+            read = [read_outcome(each) for each in as_list(outcomes)]
+            feed = self._feed(link.subscription, dead=link.dead)
+            refused = apply(self._settling, link.subscription, feed, read)
         await self._durable(link)
         return write_items(write_refusals(refused))
 
@@ -331,45 +339,40 @@ class RelayOwner:
     async def _peek(self, body: bytes) -> bytes:
         identity, dead, from_seq, wanted, bytes_max = read_items(body, 5)
         subscription, _ = self._served(as_text(identity))
-        found = await self._peeking.peek(
-            subscription,
-            as_int(from_seq),
-            count=as_int(wanted),
-            bytes_max=as_int(bytes_max),
-            dead=dead is True,
+        calls = self._feed_calls(subscription, dead=dead is True)
+        found = await calls.peek(
+            as_int(from_seq), count=as_int(wanted), bytes_max=as_int(bytes_max)
         )
         return write_items([list(each) for each in found])
 
     async def _receive(self, body: bytes) -> bytes:
         number, seqs, lock = read_items(body, 3)
         link = self._link(number)
-        if link.dead:
-            raise NotFound("nothing is deferred among dead letters")
-        received = await self._deferrals.receive(
-            link.subscription, read_numbers(seqs), lock=lock is True, receiver=link
-        )
+        if link.managing is None:
+            raise NotServed("the link does not manage")
+        received = await link.managing.receive(read_numbers(seqs), lock=lock is True)
         self._check(link)
         now_ms = self._clock.ticks_ms()
         return write_items([[*each[:5], max(0, each.until_ms - now_ms)] for each in received])
 
     async def _renew(self, body: bytes) -> bytes:
-        identity, dead, seqs, serials = read_items(body, 4)
+        identity, dead, held = read_items(body, 3)
         subscription, _ = self._served(as_text(identity))
-        feed = self._feed(subscription, dead=dead is True)
-        held = list(zip(read_numbers(seqs), read_numbers(serials), strict=False))
-        if any(feed.locks.held(seq, serial) is None for seq, serial in held):
-            raise LockLost("the lock has ended, or the message is settled already")
+        calls = self._feed_calls(subscription, dead=dead is True)
+        ends = await calls.renew(read_pairs(held))
         now_ms = self._clock.ticks_ms()
-        ends = [self._settling.renew(feed, seq, serial) for seq, serial in held]
-        return write_items(write_numbers([max(0, (end or now_ms) - now_ms) for end in ends]))
+        return write_items(write_numbers([max(0, end - now_ms) for end in ends]))
 
     async def _ask(self, body: bytes) -> bytes:
         name, identity, question = read_items(body, 3)
+        if not isinstance(question, bytes):
+            raise Damaged("a question is no bytes")
+        of_all = self.asked_of_all.get(as_text(name))
+        if of_all is not None:
+            return await of_all(question)
         asked = self.asked.get(as_text(name))
         if asked is None:
             raise Unsupported(f"this node does not know the call {name}")
-        if not isinstance(question, bytes):
-            raise Damaged("a question is no bytes")
         subscription, _ = self._served(as_text(identity))
         return await asked(subscription, question)
 

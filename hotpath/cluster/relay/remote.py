@@ -8,7 +8,7 @@ is not known: then the link ends, which is `closed`, and `ended` says why.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from hotpath.cluster.cards import NodeCard
@@ -16,7 +16,6 @@ from hotpath.cluster.relay.frames import Damaged, NotServed, Op, Unreached, read
 from hotpath.cluster.relay.messages import (
     Outcome,
     Refusals,
-    What,
     as_int,
     as_list,
     read_refusals,
@@ -25,12 +24,11 @@ from hotpath.cluster.relay.messages import (
 )
 from hotpath.cluster.relay.owner import BYTES_MAX, TAKE_MAX
 from hotpath.core.feed import Taken
-from hotpath.core.locks import Accepted, Holding, State
 from hotpath.model.errors import HotpathError, Unavailable
-from hotpath.model.names import TopicKey
 from hotpath.model.subscription import SubscriptionSpec
 from hotpath.ports import Clock
 from hotpath.service.clock import sleep_until
+from hotpath.service.feeds import Refused, What
 from hotpath.telemetry import get_logger
 
 #: How long an owner is looked for when a client attaches, and how often, milliseconds.
@@ -38,12 +36,13 @@ ATTACH_MS: Final = 10_000
 RETRY_MS: Final = 100
 #: How long outcomes may take to become durable, milliseconds.
 SETTLE_MS: Final = 60_000
-#: Messages that one client may have under lock here; of more, those it got first are forgotten.
-UNSETTLED_MAX: Final = 100_000
 #: After so long what was taken ahead, and nobody pulls, goes back, milliseconds.
 IDLE_MS: Final = 1_000
 
-Done = Callable[[Refusals], None]
+Done = Callable[[Refused], None]
+
+_Given = tuple[tuple[int, int], dict[str, object] | None, bool]
+_NOTHING_GIVEN: Final[_Given] = ((0, 0), None, False)
 
 _log = get_logger("hotpath.cluster.remote")
 
@@ -77,24 +76,17 @@ class RemoteSubscription:
 
     Attributes:
         spec: What it is.
-        deleted: Whether it is gone is known elsewhere, and comes by `closed`.
         behind_at: As of one that is live: what is not known yet is the feed's `missing`.
         ready_count: Nothing waits here that could be taken at once.
     """
 
     __slots__ = ("spec",)
 
-    deleted: Final = False
     behind_at: Final = None
     ready_count: Final = 0
 
     def __init__(self, spec: SubscriptionSpec) -> None:
         self.spec = spec
-
-    @property
-    def key(self) -> TopicKey:
-        """Whose log it reads."""
-        return self.spec.key
 
     def has_more(self) -> bool:
         """As of one that has nothing: a pull finds out."""
@@ -104,36 +96,16 @@ class RemoteSubscription:
 class RemoteFeed:
     """What an edge asks of a feed whose state is elsewhere.
 
+    What the client has under lock is not known here: whether a lock holds is the owner's to say.
+
     Attributes:
         link: Whose feed.
-        unsettled: What the client has under lock and has not settled, with the serials that the
-            owner has given; whether a lock still holds is the owner's to say.
     """
 
-    __slots__ = ("_serials", "link", "unsettled")
+    __slots__ = ("link",)
 
     def __init__(self, link: "RemoteReceiver") -> None:
         self.link = link
-        self.unsettled: dict[int, Holding] = {}
-        self._serials: dict[int, int] = {}
-
-    def note(self, part: Taken) -> None:
-        """Messages are given to the client under a lock."""
-        holding = Holding(None, State.LOCKED, self.link, part.serial, part.until_ms, part.seqs)
-        self.unsettled.update(dict.fromkeys(part.seqs, holding))
-        self._serials.update(dict.fromkeys(part.seqs, part.serial))
-        while len(self.unsettled) > UNSETTLED_MAX:
-            self.forget(next(iter(self.unsettled)))
-
-    def forget(self, seq: int) -> int | None:
-        """A message is settled, or was never: the serial of its lock."""
-        self.unsettled.pop(seq, None)
-        return self._serials.pop(seq, None)
-
-    def clear(self) -> None:
-        """The client has nothing any more."""
-        self.unsettled.clear()
-        self._serials.clear()
 
     @property
     def missing(self) -> int | None:
@@ -190,7 +162,6 @@ class RemoteReceiver:
         self.number = 0
         self._way = way
         self._queue: deque[Taken] = deque()
-        self._queued = 0
         self._wanted = 0
         self._taking = False
         self._more = False
@@ -200,7 +171,7 @@ class RemoteReceiver:
         self._pulled_ms = way.clock.ticks_ms()
         self._gathered = _Batch()
         self._under_way: deque[_Batch] = deque()
-        self._properties: dict[int, dict[str, object]] = {}
+        self._given = _NOTHING_GIVEN
         self._quiet = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._attach())
@@ -251,12 +222,11 @@ class RemoteReceiver:
         card = self.card
         if card is None:
             return
-        self._flush()
-        while self._under_way:
-            self._quiet.clear()
-            await self._quiet.wait()
-        self._way.ended(self)
-        await self._way.ask(card, Op.DETACH, write_items(self.number), timeout_ms=3_000)
+        await self.settled()
+        try:
+            await self._way.ask(card, Op.DETACH, write_items(self.number), timeout_ms=3_000)
+        finally:
+            self._way.ended(self)
 
     def end(self, error: HotpathError | None) -> None:
         """The link is gone; nothing that is not confirmed by now ever will be."""
@@ -265,7 +235,6 @@ class RemoteReceiver:
         self._under_way.clear()
         self._gathered = _Batch()
         self._queue.clear()
-        self.feed.clear()
         self._quiet.set()
         if not self.attached:
             return
@@ -298,10 +267,7 @@ class RemoteReceiver:
                 part, rest = split_taken(part, limit)
                 self._queue.appendleft(rest)
             limit -= len(part.seqs)
-            self._queued -= len(part.seqs)
             given.append(part)
-            if self.lock:
-                self.feed.note(part)
         self._wanted = min(limit, TAKE_MAX)
         if self._wanted > 0:
             self._ask_for_more()
@@ -310,6 +276,8 @@ class RemoteReceiver:
     def _ask_for_more(self) -> None:
         if self.card is not None and self.attached and not self._taking and self._is_due:
             self._taking = True
+            # What the client gives back comes to itself before later ones, as it does here.
+            self._flush()
             self._spawn(self._take(self.card, self._wanted))
 
     def note_wakes(self, wakes: int) -> None:
@@ -337,7 +305,6 @@ class RemoteReceiver:
         self._wakes_taken = max(self._wakes_taken, count)
         self._wakes_heard = max(self._wakes_heard, count)
         self._queue.extend(taken)
-        self._queued += sum(len(part.seqs) for part in taken)
         self.wake()
 
     def give_back_idle(self) -> None:
@@ -348,44 +315,44 @@ class RemoteReceiver:
         for part in self._queue:
             self._gather(Outcome(What.ABANDON, part.serial, part.seqs, failed=False))
         self._queue.clear()
-        self._queued = 0
 
     # Outcomes
 
-    def complete_accepted(self, accepted: Accepted, late: list[object]) -> tuple[int, int]:
-        """As `Settling.complete_accepted`; `late` is what the client never had, or settled."""
-        done: list[int] = []
-        waiting = accepted.complete(self.feed.unsettled, State.LOCKED, done, late)
-        runs: dict[int, list[int]] = {}
-        for seq in done:
-            serial = self.feed.forget(seq)
-            if serial is not None:
-                runs.setdefault(serial, []).append(seq)
-        for serial, seqs in runs.items():
-            self._gather(Outcome(What.COMPLETE, serial, seqs))
-        return len(done), waiting
+    @property
+    def far(self) -> "RemoteReceiver":
+        """Itself: another node serves the feed."""
+        return self
 
-    def complete_runs(self, runs: Iterable[tuple[int, list[int]]]) -> None:
+    def complete_runs(self, runs: Iterable[tuple[int, Sequence[int]]]) -> None:
         """Settle messages for good: runs under one lock each, its serial and their numbers."""
         for serial, seqs in runs:
-            for seq in seqs:
-                self.feed.forget(seq)
             self._gather(Outcome(What.COMPLETE, serial, seqs))
 
-    def modify(self, held: Iterable[tuple[int, int]], properties: Mapping[str, object]) -> None:
-        """Give messages properties with the outcome that comes next."""
+    def modify(
+        self, held: tuple[int, int], properties: Mapping[str, object], *, optional: bool
+    ) -> None:
+        """Give a message properties with the outcome that comes next."""
         if properties and not self.dead:
-            self._properties.update((seq, dict(properties)) for seq, _ in held)
+            self._given = (held, dict(properties), optional)
+
+    def _take_given(self, seq: int, serial: int) -> tuple[dict[str, object] | None, bool]:
+        """What the message was given just before, and whether its outcome counts without."""
+        (given_to, properties, optional), self._given = self._given, _NOTHING_GIVEN
+        return (properties, optional) if given_to == (seq, serial) else (None, False)
 
     def abandon(self, seq: int, serial: int, *, failed: bool = True) -> None:
         """Give a message back."""
-        given = self._take_properties(seq)
-        self._gather(Outcome(What.ABANDON, serial, (seq,), failed=failed, properties=given))
+        given, optional = self._take_given(seq, serial)
+        self._gather(
+            Outcome(
+                What.ABANDON, serial, (seq,), failed=failed, properties=given, optional=optional
+            )
+        )
 
     def defer(self, seq: int, serial: int) -> None:
         """Set a message aside."""
-        given = self._take_properties(seq)
-        self._gather(Outcome(What.DEFER, serial, (seq,), properties=given))
+        given, optional = self._take_given(seq, serial)
+        self._gather(Outcome(What.DEFER, serial, (seq,), properties=given, optional=optional))
 
     def dead_letter(
         self,
@@ -397,7 +364,6 @@ class RemoteReceiver:
     ) -> None:
         """Copy a message to the dead letters."""
         seq, serial = held
-        self._take_properties(seq)
         outcome = Outcome(
             What.DEAD_LETTER,
             serial,
@@ -407,11 +373,6 @@ class RemoteReceiver:
             description=description,
         )
         self._gather(outcome)
-
-    def _take_properties(self, seq: int) -> dict[str, object] | None:
-        """The message is not the client's any more: what it was given before."""
-        self.feed.forget(seq)
-        return self._properties.pop(seq, None)
 
     def then(self, done: Done) -> None:
         """Call back when everything given so far is durable, with what was refused of it.
@@ -424,6 +385,13 @@ class RemoteReceiver:
             self._under_way[-1].dones.append(done)
         elif self.attached:
             asyncio.get_running_loop().call_soon(done, {})
+
+    async def settled(self) -> None:
+        """Wait until everything given so far is durable, or never will be."""
+        self._flush()
+        while self._under_way:
+            self._quiet.clear()
+            await self._quiet.wait()
 
     def _gather(self, outcome: Outcome) -> None:
         if self.card is None:
@@ -440,7 +408,7 @@ class RemoteReceiver:
             self._spawn(self._settle(self.card, batch))
 
     async def _settle(self, card: NodeCard, batch: _Batch) -> None:
-        body = write_items(self.number, False, [outcome.write() for outcome in batch.outcomes])
+        body = write_items(self.number, [outcome.write() for outcome in batch.outcomes])
         answer = await self._way.ask(card, Op.SETTLE, body, timeout_ms=SETTLE_MS)
         batch.refused = read_refusals(read_items(answer, 1)[0])
         # In their order, whichever was answered first; none when the link has ended meanwhile.

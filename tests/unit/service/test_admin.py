@@ -144,10 +144,10 @@ async def test_a_deletion_that_fails_changes_nothing(rig):
 async def test_deleting_twice_at_once_ends_it_once(rig):
     subscription = await rig.create()
     reader = rig.read(subscription)
-    await asyncio.gather(*(rig.core.admin._end(subscription, cause="deleted") for _ in range(2)))
+    await asyncio.gather(*(rig.core.admin.end(subscription, cause="deleted") for _ in range(2)))
     assert reader.closed == 1
     with pytest.raises(NotFound):
-        await rig.core.admin._end(subscription, cause="deleted")
+        await rig.core.admin.end(subscription, cause="deleted")
 
 
 async def test_progress_of_a_subscription_that_the_store_does_not_know_is_dropped(rig):

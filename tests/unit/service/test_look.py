@@ -18,7 +18,7 @@ async def test_an_unused_topic_has_nothing(rig) -> None:
     figures = await rig.core.looking.figures(KEY)
     found = await rig.core.looking.latest(KEY, 10, passes=all_pass)
 
-    assert figures == (1, 1, 0.0, None)
+    assert figures == (1, 1, 0, 0.0, None)
     assert (seqs(found), found.looked, found.upto) == ([], 0, 0)
 
 

@@ -207,7 +207,7 @@ async def test_a_subscription_deleted_during_its_replay_ends_it(rig):
     reader = rig.read(subscription)
     reader.pull()
     await settle()
-    await rig.core.admin._end(subscription, cause="deleted")
+    await rig.core.admin.end(subscription, cause="deleted")
     rig.log.resume_reads()
     await settle()
     assert reader.pull() == []
@@ -282,3 +282,18 @@ async def test_retention_settles_what_nobody_has_read(start):
     assert await read_out(again) == [5]
     assert rig.figures(subscription).backlog == 0
     assert subscription.cursor(6) == 6
+
+
+async def test_where_numbers_end_in_a_gap_a_reader_hears_that_there_is_nothing_more(rig):
+    await rig.create()
+    await rig.publish(1, 2, 3)
+    subscription = await rig.create(start_from_ms=0)
+    # As where a batch has room for more numbers than it has messages.
+    rig.core.topics.get(KEY).routed_to += 1_000
+    reader = rig.read(subscription)
+
+    assert await reader.read_all() == [1, 2, 3]
+
+    assert subscription.behind_at is None
+    assert not subscription.has_more(), "a drain that waits for it is answered with this pull"
+    assert reader.woken > 1

@@ -4,7 +4,7 @@ import pytest
 
 from hotpath.model.errors import LimitReached, Unavailable
 from hotpath.ports import LogFailure
-from hotpath.service.schedule import HEAP_MIN, RETRY_MS
+from hotpath.service.schedule import HEAP_MIN, RETRY_MS, Scheduling
 from tests.support.clock import settle
 from tests.unit.service.rig import KEY, Rig, message
 
@@ -162,3 +162,50 @@ async def test_after_the_close_nothing_becomes_due(start):
     await rig.core.close()
     await rig.clock.advance(5_000)
     assert len((await rig.log.open()).scheduled) == 1
+
+
+async def test_what_is_given_up_takes_no_room_and_never_comes_from_here(rig):
+    reader = rig.read(await rig.create())
+    _, kept = schedule(rig, 1, 1_000)
+    await settle()
+    _, under_way = schedule(rig, 2, 1_000)
+    rig.core.scheduling.give_up(lambda topic: topic == KEY)
+    await settle()
+
+    assert kept == [None]
+    assert isinstance(under_way[0], Unavailable), "whoever has the schedule now may not know of it"
+    assert rig.core.scheduling._held == {}
+    await rig.clock.advance(2_000)
+    assert reader.pull() == []
+    assert len((await rig.log.open()).scheduled) == 2, "whoever has them now finds them in the log"
+
+
+async def test_what_is_given_up_while_the_log_refuses_it_is_not_tried_again(rig):
+    reader = rig.read(await rig.create())
+    schedule(rig, 1, 1_000)
+    await settle()
+    rig.log.fail_next(LogFailure("full", full=True))
+    await rig.clock.advance(1_000)
+    rig.core.scheduling.give_up(lambda topic: topic == KEY)
+    await rig.clock.advance(3 * RETRY_MS)
+    assert reader.pull() == []
+    assert rig.core.scheduling._releasing == rig.core.scheduling._held == {}
+
+
+@pytest.mark.parametrize("rest", [0, 3, 7])
+async def test_numbers_with_a_mark_are_nobody_elses(rig, rest):
+    marked = Scheduling(
+        committer=rig.core.committer,
+        clock=rig.clock,
+        per_tenant_max=100,
+        bytes_max=100_000,
+        mark=(rest, 8),
+    )
+    later_ms = rig.clock.now_ms() + 60_000
+    numbers = [
+        marked.schedule(KEY, message(n), due_ms=later_ms, done=lambda _: None) for n in range(20)
+    ]
+    assert {number % 8 for number in numbers} == {rest}
+    assert numbers == sorted(set(numbers))
+    await settle()
+    marked.close()
