@@ -23,6 +23,8 @@ from hotpath.interpreter import tune_interpreter
 from hotpath.ports import Clock
 from hotpath.reaper import Reaper
 from hotpath.rest.server import RestEdge
+from hotpath.rest.services import Services
+from hotpath.service.access import Access
 from hotpath.service.certificates import Certificates
 from hotpath.service.clock import SystemClock
 from hotpath.storage.segments import SegmentLimits
@@ -34,6 +36,7 @@ from hotpath.telemetry import get_logger
 from hotpath.webhooks.api_reading import StreamServices
 from hotpath.webhooks.api_routes import stream_routes
 from hotpath.webhooks.edge import WebhookEdge, target_policy
+from hotpath.webhooks.interface import WebhookDeliveries
 
 if TYPE_CHECKING:
     from hotpath.tracing import Tracing
@@ -47,19 +50,7 @@ class App:
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
-        self._database = SqliteDatabase(
-            settings.data_dir,
-            SqliteOptions(
-                synchronous=settings.log_sync,
-                limits=SegmentLimits(bytes_max=settings.segment_bytes),
-            ),
-        )
-        self.core = Core(
-            settings,
-            log=SqliteLog(self._database, on_damage=self._on_damage),
-            store=SqliteStore(self._database),
-            clock=self.clock,
-        )
+        self.core = self._make_core()
         self._exits = AsyncExitStack()
         self._verifier: TokenVerifier | None = None
         self._urls: dict[str, str] = {}
@@ -67,6 +58,23 @@ class App:
         self._certificates: Certificates | None = None
         #: Once started: its AMQP connections.
         self.amqp: AmqpEdge | None = None
+
+    def _make_core(self) -> Core:
+        """The service on the data directory, not open yet."""
+        settings = self.settings
+        database = SqliteDatabase(
+            settings.data_dir,
+            SqliteOptions(
+                synchronous=settings.log_sync,
+                limits=SegmentLimits(bytes_max=settings.segment_bytes),
+            ),
+        )
+        return Core(
+            settings,
+            log=SqliteLog(database, on_damage=self._on_damage),
+            store=SqliteStore(database),
+            clock=self.clock,
+        )
 
     def _on_damage(self, what: str) -> None:
         _log.error("log damaged", extra={"what": what})
@@ -89,23 +97,25 @@ class App:
         verifier = make_verifier(settings, now_ms=clock.now_ms, ticks_ms=clock.ticks_ms)
         self._verifier = verifier
         core.sealing = load_sealing_key(settings.data_dir, settings.webhook_secret_key_file)
-        await core.open()
-        self._exits.push_async_callback(core.close)
+        await self._open()
         self._exits.push_async_callback(verifier.close)
         access = core.access(verifier)
-        amqp = amqp_edge(core, access)
+        amqp = self._amqp_edge(access)
         self.amqp = amqp
         webhooks = webhook_edge(core)
         rest = RestEdge(
-            rest_services(
-                core, verifier, connection_url=self.connection_url, readiness=self._unready
-            ),
+            self._rest_services(verifier),
             mounts=[
                 websocket_mount(amqp, core.settings, access),
                 *([console_mount()] if settings.console else []),
             ],
             routes=stream_routes(
-                StreamServices(core.streams, core.points, webhooks, target_policy(settings))
+                StreamServices(
+                    core.streams,
+                    core.points,
+                    self._deliveries(webhooks),
+                    target_policy(settings),
+                )
             ),
         )
         self._exits.push_async_callback(self._stop_edges, amqp, rest, webhooks)
@@ -118,12 +128,36 @@ class App:
             reaper = Reaper(core.admin, core.liveness, clock)
             reaper.start()
             self._exits.push_async_callback(reaper.stop)
-        tune_interpreter()
+        await self._join()
+        self._exits.callback(tune_interpreter(asyncio.get_running_loop().call_soon_threadsafe))
         return {
             name: self._urls[name]
             for name in ("http", "https", "amqp", "amqps")
             if name in self._urls
         }
+
+    # What is otherwise on a node of a cluster
+
+    async def _open(self) -> None:
+        """Open the core, and see that it is closed. Raises LogFailure."""
+        await self.core.open()
+        self._exits.push_async_callback(self.core.close)
+
+    def _amqp_edge(self, access: Access) -> AmqpEdge:
+        return amqp_edge(self.core, access)
+
+    def _deliveries(self, webhooks: WebhookEdge) -> WebhookDeliveries:
+        return webhooks
+
+    def _rest_services(self, verifier: TokenVerifier) -> Services:
+        return rest_services(
+            self.core, verifier, connection_url=self.connection_url, readiness=self._unready
+        )
+
+    async def _join(self) -> None:
+        """Everything is there, and can be reached. Raises LogFailure."""
+
+    # Listening
 
     async def _listen(self, amqp: AmqpEdge, rest: RestEdge, tls: ssl.SSLContext | None) -> None:
         """Open every listener that is on; AMQP first, since REST hands out its addresses."""

@@ -6,7 +6,7 @@ of it is enforced by the log itself (`ShardedLog.claim` fences whoever had it be
 clock and no time-out has to be right for the data to be safe.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
@@ -23,6 +23,11 @@ def shard_of(subscription: SubscriptionId | str, shards: int) -> int:
     """The shard that a subscription belongs to: for good, and alike on every node."""
     digest = blake2b(subscription.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % shards
+
+
+def shard_of_topic(topic: TopicKey, shards: int) -> int:
+    """The shard that a topic's own state belongs to: what is scheduled for it, its points."""
+    return shard_of(f"{topic.tenant}/{topic.topic.value}", shards)
 
 
 class ShardedLog(MessageLog, Protocol):
@@ -53,10 +58,17 @@ class ShardedLog(MessageLog, Protocol):
         ...
 
     async def follow(
-        self, topic: TopicKey, from_seq: int, deliver: Callable[[Batch], None]
+        self,
+        topic: TopicKey,
+        from_seq: int,
+        deliver: Callable[[Batch], None],
+        *,
+        passed: Callable[[int], None] | None = None,
     ) -> Stop:
         """Deliver every batch of a topic from `from_seq` on, in order, each once, as it is durable.
 
+        `passed` hears after each, and after one that had to be left out, below which number all has
+        been delivered; that is as high as `bounds` says then, though no message may have it.
         The batches of this node's own commits are among them. It goes on by itself after the
         connection was lost. Raises LogFailure when it cannot begin.
         """
@@ -75,8 +87,30 @@ class Change:
 class SharedRecordStore(RecordStore, Protocol):
     """A `RecordStore` that several nodes share."""
 
-    async def watch(self, changed: Callable[[Change], None]) -> Stop:
+    @property
+    def written(self) -> int:
+        """A number for the last change that was made here; later ones have higher numbers."""
+        ...
+
+    @property
+    def seen(self) -> int:
+        """Up to which change, of all nodes, `watch` has told."""
+        ...
+
+    async def newest(self) -> int:
+        """The number of the last change that anybody has made. Raises LogFailure."""
+        ...
+
+    async def create(self, kind: str, key: str, record: dict[str, object]) -> bool:
+        """Create a record unless there is one already; whether it was created. Raises LogFailure."""
+        ...
+
+    async def watch(
+        self, changed: Callable[[Change], None], *, kinds: Collection[str] = ()
+    ) -> Stop:
         """Tell of every change after this returns, this node's own too, in their order by key.
+
+        With `kinds`, of records of these alone.
 
         It goes on by itself after the connection was lost, and then tells of everything that has
         changed meanwhile. Raises LogFailure when it cannot begin.

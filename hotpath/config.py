@@ -10,6 +10,7 @@ import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -47,6 +48,21 @@ class Endpoint(str):
         return self
 
 
+def _check_server(server: str) -> None:
+    """Raises ValueError for what is no address of a server, or has a secret in it."""
+    try:
+        parts = urlsplit(server)
+        right = parts.scheme in ("nats", "tls") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        right = False
+        parts = urlsplit("")
+    if "@" in server:
+        # Not shown: what stands before it is a password or a token.
+        raise ValueError("an address has no user in it; use cluster_user, or a file of credentials")
+    if not right or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"{server!r} is not like nats://HOST:PORT")
+
+
 class Settings(BaseSettings):
     """All options of the service."""
 
@@ -75,6 +91,68 @@ class Settings(BaseSettings):
         None, description="Host or host:port that clients see in connectionURL"
     )
     console: bool = Field(True, description="Serve the console at /console and the API's at /docs")
+
+    # Several nodes
+    cluster: str | None = Field(
+        None,
+        max_length=4_096,
+        description="Servers of NATS JetStream, nats://HOST:PORT or tls://HOST:PORT, separated by "
+        "commas; the service is one node of a cluster then",
+    )
+    node_id: str | None = Field(
+        None,
+        pattern="^[A-Za-z0-9_-]{1,64}$",
+        description="Name of this node, its own in the cluster; none: the host's name",
+    )
+    cluster_prefix: str = Field(
+        "hotpath",
+        pattern="^[A-Za-z0-9][A-Za-z0-9-]{0,31}$",
+        description="Begins the names of all that the cluster keeps on the servers",
+    )
+    cluster_replicas: int | None = Field(
+        None,
+        ge=1,
+        le=5,
+        description="Servers that keep a copy of everything; none: as many as named, up to 3",
+    )
+    cluster_shards: int = Field(
+        64, ge=1, le=4_096, description="Parts that subscriptions are divided into, fixed for good"
+    )
+    cluster_tls_ca: Path | None = Field(
+        None, description="PEM file: authorities that the servers' certificates are trusted by"
+    )
+    cluster_tls_cert: Path | None = Field(
+        None, description="PEM file: this node's certificate for the servers"
+    )
+    cluster_tls_key: Path | None = Field(None, description="PEM file: its private key")
+    cluster_credentials: Path | None = Field(
+        None, description="File with a JWT and seed for the servers (.creds)"
+    )
+    cluster_nkey: Path | None = Field(None, description="File with a user's seed for the servers")
+    cluster_user: str | None = Field(None, description="User name for the servers")
+    cluster_password_file: Path | None = Field(None, description="File with that user's password")
+    cluster_token_file: Path | None = Field(None, description="File with a token for the servers")
+    cluster_renew_ms: int = Field(
+        500, ge=10, le=60_000, description="How often a node shows that it is there, ms"
+    )
+    cluster_fence_ms: int = Field(
+        1_800,
+        ge=20,
+        le=300_000,
+        description="Time without a confirmed sign after which a node serves nothing, ms",
+    )
+    cluster_takeover_ms: int = Field(
+        2_500,
+        ge=30,
+        le=600_000,
+        description="Silence after which others take a node's work over, ms",
+    )
+    cluster_linger_ms: int = Field(
+        10_000,
+        ge=0,
+        le=300_000,
+        description="Time for which a node without confirmed signs goes on handing out, ms",
+    )
 
     # TLS
     tls_cert: Path | None = Field(None, description="PEM file: server certificate and chain")
@@ -174,7 +252,7 @@ class Settings(BaseSettings):
         250, ge=1, description="AMQP connections that a listener accepts, a second"
     )
     fair_turn_ms: float = Field(
-        2.0,
+        1.0,
         ge=0.1,
         le=1_000,
         description="Time in a turn of the event loop to read connections without useful work, ms",
@@ -235,7 +313,7 @@ class Settings(BaseSettings):
         67_108_864, ge=1_048_576, description="Bytes waiting for the log before publishers wait"
     )
     tail_bytes_max: int = Field(
-        67_108_864, ge=1_048_576, description="Recent messages kept in memory, bytes in all"
+        16_777_216, ge=1_048_576, description="Recent messages kept in memory, bytes in all"
     )
     ready_max: int = Field(
         10_000, ge=100, description="Matches queued in memory for one subscription"
@@ -366,6 +444,31 @@ class Settings(BaseSettings):
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("tls_cert and tls_key belong together")
         return self
+
+    @field_validator("cluster", mode="before")
+    @classmethod
+    def _read_servers(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        servers = [server.strip() for server in value.split(",") if server.strip()]
+        for server in servers:
+            _check_server(server)
+        return ",".join(servers) or None
+
+    @model_validator(mode="after")
+    def _check_cluster(self) -> Self:
+        if 2 * self.cluster_renew_ms > self.cluster_fence_ms:
+            raise ValueError("cluster_fence_ms must be twice cluster_renew_ms at least")
+        if self.cluster_fence_ms + self.cluster_renew_ms > self.cluster_takeover_ms:
+            raise ValueError(
+                "cluster_takeover_ms must be at least cluster_fence_ms and cluster_renew_ms together"
+            )
+        return self
+
+    @property
+    def cluster_servers(self) -> tuple[str, ...]:
+        """Addresses of the servers; none: the service is alone."""
+        return tuple(self.cluster.split(",")) if self.cluster else ()
 
     @property
     def rate_per_second(self) -> float:

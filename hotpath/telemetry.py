@@ -186,6 +186,34 @@ class Metrics:
             "hotpath_webhook_in_flight", "Webhook requests under way"
         )
 
+    def add_cluster(self) -> None:
+        """Of a node among others; a service that is alone has none of these."""
+        self.shards = self._gauge("hotpath_cluster_shards", "Shards that this node has")
+        self.nodes = self._gauge("hotpath_cluster_nodes", "Nodes that are there, this one included")
+        self.fenced = self._gauge(
+            "hotpath_cluster_fenced",
+            "1 while this node may serve nothing, because it is not confirmed",
+        )
+        self.shard_events = self._counter(
+            "hotpath_cluster_shard_events", "What has happened to shards on this node", "event"
+        )
+        self.followed = self._gauge("hotpath_cluster_topics", "Topics that this node follows")
+        self.relay_links = self._gauge(
+            "hotpath_cluster_relay_links",
+            "Receivers of subscriptions served elsewhere: here (asking), and of others here (owner)",
+            "side",
+        )
+        self.relay_traffic = self._gauge(
+            "hotpath_cluster_relay_bytes",
+            "Bytes that nodes have sent each other for such receivers, since the start",
+            "direction",
+        )
+        self.relay_calls = self._gauge(
+            "hotpath_cluster_relay_calls",
+            "Calls to other nodes for such receivers, since the start",
+            "outcome",
+        )
+
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(name, meaning, labels, registry=self.registry)
 

@@ -57,8 +57,24 @@ def loop_factory(name: str) -> LoopFactory | None:
     return cast("LoopFactory", module.new_event_loop)
 
 
+def make_app(settings: Settings) -> App:
+    """The service alone, or as a node of a cluster. Raises Failure."""
+    if settings.cluster is None:
+        return App(settings)
+    try:
+        clustered = importlib.import_module("hotpath.clustered")
+    except ImportError as error:
+        raise Failure(
+            "--cluster needs a package that is not there: pip install 'hotpath[cluster]'"
+        ) from error
+    try:
+        return cast("App", clustered.ClusterApp(settings))
+    except (LogFailure, ValueError) as failure:
+        raise Failure(f"--cluster: {failure}") from failure
+
+
 async def _serve(settings: Settings) -> None:
-    app = App(settings)
+    app = make_app(settings)
     stopping = asyncio.Event()
 
     async def job() -> None:
@@ -74,6 +90,8 @@ async def _serve(settings: Settings) -> None:
     try:
         await until_signalled(job(), stop=stopping.set)
     except LogFailure as failure:
+        if settings.cluster is not None:
+            raise Failure(f"--cluster: {failure.detail}") from failure
         raise Failure(storage_failure(settings.data_dir, failure)) from failure
     except (OSError, ValueError) as failure:
         # The check before the start names what it can; this is what changed since, or is rarer.

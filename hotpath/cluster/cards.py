@@ -6,7 +6,7 @@ of two releases see each other while one replaces the other.
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from secrets import token_hex
 from typing import Final
 
@@ -23,15 +23,15 @@ def new_run() -> str:
 
 @dataclass(frozen=True, slots=True)
 class NodeCard:
-    """A node, in one run of it."""
+    """A node, in one run of it; whatever else it shows, that is which one it is."""
 
     id: str
     run: str
-    amqp_url: str = ""
+    amqp_url: str = field(default="", compare=False)
     """Where its clients reach it over AMQP, without a path."""
-    http_url: str = ""
-    version: str = ""
-    started_ms: int = 0
+    http_url: str = field(default="", compare=False)
+    version: str = field(default="", compare=False)
+    started_ms: int = field(default=0, compare=False)
     """Its own wall clock at its start; for people."""
 
     def __post_init__(self) -> None:

@@ -99,6 +99,7 @@ class Membership:
 
     Attributes:
         on_turn: Hears what becomes of nodes, this one included; for decisions and logs.
+        may_linger: Whether silence may be a standstill of the bucket; else this node is cut off.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Membership:
         self._renew_now = asyncio.Event()
         self._forgetting: set[asyncio.Task[None]] = set()
         self.on_turn: Callable[[Turn, NodeCard], None] = lambda _turn, _card: None
+        self.may_linger: Callable[[], bool] = lambda: True
 
     # Being there
 
@@ -202,8 +204,15 @@ class Membership:
         """Whether others may already take this node for dead: then it must not serve."""
         if self._replaced or self._confirmed_ms is None:
             return True
-        silent_ms = self._clock.ticks_ms() - self._confirmed_ms
-        return silent_ms > self.timings.fence_ms + self.timings.linger_ms
+        linger_ms = self.timings.linger_ms if self.may_linger() else 0
+        return self.silent_ms > self.timings.fence_ms + linger_ms
+
+    @property
+    def silent_ms(self) -> int:
+        """How long nothing has confirmed that this node is there; 0 before the first time."""
+        if self._confirmed_ms is None:
+            return 0
+        return self._clock.ticks_ms() - self._confirmed_ms
 
     @property
     def is_leaving(self) -> bool:

@@ -334,12 +334,13 @@ class Ownership:
 
     def _broke(self, number: int, error: BaseException | None) -> None:
         """A fault of this program, or of what serves: the shard is not served, and tried again."""
-        _log.error("work on a shard broke", exc_info=error, extra={"shard": number})
+        known, extra = isinstance(error, LogFailure), {"shard": number, "reason": str(error)}
+        _log.error("work on a shard broke", exc_info=None if known else error, extra=extra)
         shard = self._shards[number]
         if shard.phase is not Phase.FREE:
             self._serving.drop(number)
             shard.phase, shard.paused = Phase.FREE, False
-        self._fail(number, "internal error")
+        self._fail(number, str(error) if known else "internal error")
 
     def _fail(self, number: int, why: str) -> None:
         """Try again, later each time."""
@@ -493,8 +494,6 @@ class Ownership:
     def _tell(self, what: Happened, number: int, detail: str = "") -> None:
         event = OwnershipEvent(what, number, self._shards[number].epoch, detail)
         level = _log.warning if what in (Happened.LOST, Happened.FAILED) else _log.info
-        level(
-            f"shard {what.value}",
-            extra={"shard": number, "epoch": event.epoch, "reason": detail},
-        )
+        extra = {"shard": number, "epoch": event.epoch, "reason": detail}
+        level(f"shard {what.value}", extra=extra)
         self.on_event(event)

@@ -15,11 +15,14 @@ DOCS = Path(__file__).parents[2] / "docs"
 #: Settings that bound nothing a client can fill or wait for: where, who, how; webhooks have a page.
 NO_LIMITS = {
     *("data_dir", "http", "https", "amqp", "amqps", "metrics", "public_host", "console"),
+    *("cluster", "node_id"),
     *("tls_cert", "tls_key", "tls_client_ca", "tls_reload_seconds"),
     *("minute", "reap", "expired_to_dead_letter", "segment_bytes", "log_sync"),
     *("log_level", "log_json", "trace_endpoint", "trace_ratio", "event_loop"),
 }
-ELSEWHERE = re.compile("jwt_|claim_|webhook_|.*stream.*points|points?_|.*streams?_per|max_stream_")
+ELSEWHERE = re.compile(
+    "cluster_|jwt_|claim_|webhook_|.*stream.*points|points?_|.*streams?_per|max_stream_"
+)
 
 
 def named(page: str, pattern: str) -> set[str]:

@@ -2,11 +2,12 @@
 
 Messages are pushed by a consumer that lives in a server's memory and numbers what it sends. When a
 number is missing, when not even heartbeats come, and after every reconnection, another consumer is
-made that begins after the last message that was delivered.
+made that begins after the last message that was delivered. A stream whose leader is gone can make
+none until another one is elected; until then it is read from whichever server has a copy.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
@@ -22,6 +23,8 @@ from hotpath.telemetry import get_logger
 #: How often a consumer shows that it is there, and after which silence it is replaced, seconds.
 HEARTBEAT_S: Final = 0.5
 SILENCE_S: Final = 2.0
+#: Silence after which the stream is read without its leader, seconds.
+READ_S: Final = 1.2
 _RETRY_S: Final = 0.2
 #: How long the server keeps a consumer that nobody listens to, seconds.
 _INACTIVE_S: Final = 30
@@ -31,6 +34,10 @@ _NANO: Final = 1_000_000_000
 _STREAM_AT, _CONSUMER_AT = -4, -3
 
 _log = get_logger("hotpath.jetstream")
+
+
+#: Reads what any server has of the stream from a message on. Raises LogFailure.
+Reader = Callable[[int], Awaitable[list[Stored]]]
 
 
 class _Gap(Exception):
@@ -50,11 +57,13 @@ class Following:
         *,
         deliver: Callable[[Stored], None],
         resumed: Callable[[float], None] = lambda _: None,
+        read: Reader | None = None,
     ) -> None:
         self._link = link
         self._stream = stream
         self._deliver = deliver
         self._resumed = resumed
+        self._read = read
         self._next = 1
         self._received = 0
         self._subscription: Subscription | None = None
@@ -98,7 +107,10 @@ class Following:
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._broken.wait(), HEARTBEAT_S)
-            if not self._broken.is_set() and loop.time() - self._heard_at < SILENCE_S:
+            silent = loop.time() - self._heard_at
+            if silent >= READ_S:
+                await self._read_on()
+            if not self._broken.is_set() and silent < SILENCE_S:
                 continue
             self._note_silence()
             await self._unmake()
@@ -106,12 +118,23 @@ class Following:
                 continue
             try:
                 await self._make()
-                silent, self._silent = self._silent, 0.0
-                self._resumed(silent)
+                longest, self._silent = self._silent, 0.0
+                self._resumed(longest)
             except (Unanswered, Refused) as error:
                 self._broken.set()
                 _log.info("cannot follow yet", extra={"reason": str(error)})
                 await asyncio.sleep(_RETRY_S)
+
+    async def _read_on(self) -> None:
+        """Deliver what can be had without a consumer; one that still works is replaced for it."""
+        if self._read is None or not self._link.is_connected:
+            return
+        try:
+            while part := await self._read(self._next):
+                for stored in part:
+                    self._pass_on(stored)
+        except LogFailure as failure:
+            _log.info("cannot read on yet", extra={"reason": failure.detail})
 
     async def _make(self) -> None:
         self._broken.clear()
@@ -190,8 +213,14 @@ class Following:
         seq = int(places[_STREAM_AT])
         if seq < self._next:
             raise _Gap
-        self._next = seq + 1
+        self._pass_on(Stored(seq, message.subject, message.data))
+
+    def _pass_on(self, stored: Stored) -> None:
+        """Deliver the next message, or one after it; an earlier one has been."""
+        if stored.seq < self._next or self._ended:
+            return
+        self._next = stored.seq + 1
         try:
-            self._deliver(Stored(seq, message.subject, message.data))
+            self._deliver(stored)
         except Exception:  # noqa: BLE001 - the edge of a callback
             _log.exception("a follower broke", extra={"stream": self._stream})

@@ -13,7 +13,7 @@ from hotpath.storage.jetstream.following import Following
 from hotpath.storage.jetstream.journal import Journals
 from hotpath.storage.jetstream.kept import Kept
 from hotpath.storage.jetstream.link import Link
-from hotpath.storage.jetstream.naming import Names, batch_number
+from hotpath.storage.jetstream.naming import Names, batch_number, first_number
 from hotpath.storage.jetstream.options import LogOptions
 from hotpath.storage.jetstream.retention import Retention
 from hotpath.storage.jetstream.server import JetStream, Stored, StreamSpec
@@ -24,6 +24,8 @@ from hotpath.telemetry import get_logger
 #: Commits that may wait; a service hands in one at a time.
 _WAITING_MAX: Final = 10_000
 _REPORTS_MAX: Final = 1_000
+#: How long a follower that hears nothing may ask for messages at a time, seconds.
+_READ_S: Final = 1.0
 _CLOSED: Final = "the log is closed"
 _SHARDS: Final = "hotpath-shards"
 
@@ -223,8 +225,19 @@ class JetStreamLog:
         await self._handed_in()
         self._journals.drop(shard)
 
+    async def begin_topic(self, topic: TopicKey, *, above: int) -> Bounds:
+        """Make a topic whose numbers are all above one; what it holds then. Raises LogFailure."""
+        self._check_open()
+        await self._topics.make(topic, self._until(), above=above)
+        return await self.bounds(topic)
+
     async def follow(
-        self, topic: TopicKey, from_seq: int, deliver: Callable[[Batch], None]
+        self,
+        topic: TopicKey,
+        from_seq: int,
+        deliver: Callable[[Batch], None],
+        *,
+        passed: Callable[[int], None] | None = None,
     ) -> Stop:
         """Deliver every batch from a number on. Raises LogFailure."""
         self._check_open()
@@ -235,8 +248,15 @@ class JetStreamLog:
             if batch is not None and batch.end_seq > from_seq:
                 self._topics.seen(batch)
                 deliver(batch)
+            if passed is not None:
+                passed(first_number(stored.seq + 1))
 
-        following = Following(self._link, self._names.topic_stream(topic), deliver=take)
+        stream, subject = self._names.topic_stream(topic), self._names.topic_subject(topic)
+
+        def read(seq: int) -> Awaitable[list[Stored]]:
+            return self._server.read(stream, subject, seq, until=self._server.until(_READ_S))
+
+        following = Following(self._link, stream, deliver=take, read=read)
         await following.start(batch_number(from_seq))
         self._following.add(following)
 

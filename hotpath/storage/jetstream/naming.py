@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, unquote
 
-from hotpath.clusterports import shard_of
+from hotpath.clusterports import shard_of, shard_of_topic
 from hotpath.model.names import SubscriptionId, TopicKey
 
 _PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-")
@@ -96,7 +96,7 @@ class Names:
 
     def shard_of_schedule(self, topic: TopicKey) -> int:
         """The shard that a topic's scheduled messages belong to."""
-        return shard_of(topic_name(topic), self._shards)
+        return shard_of_topic(topic, self._shards)
 
     def journal(self, shard: int) -> str:
         """The subject of a shard's journal."""

@@ -8,7 +8,7 @@ which message of the subject they replace, so that two nodes do not undo each ot
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -64,6 +64,8 @@ class JetStreamStore:
         self._places: dict[str, _Place] = {}
         self._columns: dict[str, dict[str, None]] = {}
         self._is_open = False
+        self._written = 0
+        self._seen = 0
 
     async def open(self) -> None:
         """See to the stream. Raises LogFailure."""
@@ -110,6 +112,35 @@ class JetStreamStore:
         until = self._until()
         await together(lambda k=key: self._write(kind, k, wanted[k], until) for key in wanted)  # type: ignore[misc]
 
+    async def create(self, kind: str, key: str, record: dict[str, object]) -> bool:
+        """Create a record unless there is one; whether it was created. Raises LogFailure."""
+        await self.open()
+        self._columns.setdefault(_checked(kind), {}).update(dict.fromkeys(record))
+        subject, until = self._names.record(kind, key), self._until()
+        while not (place := await self._look(subject, until)).made:
+            if await self._replace(kind, key, dict(record), place):
+                return True
+            if asyncio.get_running_loop().time() + _PAUSE_S > until:
+                raise LogFailure(f"a record could not be written in time: {kind}")
+            await asyncio.sleep(_PAUSE_S)
+        return False
+
+    @property
+    def written(self) -> int:
+        """The number of the last message that was written here."""
+        return self._written
+
+    @property
+    def seen(self) -> int:
+        """The number of the last message that the watch has told."""
+        return self._seen
+
+    async def newest(self) -> int:
+        """The number of the stream's last message. Raises LogFailure."""
+        await self.open()
+        state = await self._server.state(self._names.records, self._until())
+        return 0 if state is None else state.last
+
     async def delete(self, kind: str, keys: Iterable[str]) -> None:
         """Remove records; keys that are not there are passed over."""
         await self.open()
@@ -117,16 +148,19 @@ class JetStreamStore:
         until = self._until()
         await together(lambda k=key: self._write(kind, k, None, until) for key in list(keys))  # type: ignore[misc]
 
-    async def watch(self, changed: Callable[[Change], None]) -> Stop:
-        """Tell of every change from now on. Raises LogFailure."""
+    async def watch(
+        self, changed: Callable[[Change], None], *, kinds: Collection[str] = ()
+    ) -> Stop:
+        """Tell of every change from now on, of some kinds or of all. Raises LogFailure."""
         await self.open()
         tasks: set[asyncio.Task[None]] = set()
+        wanted = tuple(self._names.records_of(_checked(kind), "")[:-3] for kind in kinds)
 
         def tell(stored: Stored) -> None:
-            written = self._read(stored)
-            if written is not None:
-                self._note(stored, written)
-                changed(Change(written.kind, written.key, self._widened(written)))
+            change = self._change(stored, wanted)
+            self._seen = max(self._seen, stored.seq)
+            if change is not None:
+                changed(change)
 
         def resumed(silent: float) -> None:
             if silent >= self._options.tombstone_seconds / 2:
@@ -136,6 +170,7 @@ class JetStreamStore:
                 task.add_done_callback(tasks.discard)
 
         state = await self._server.state(self._names.records, self._until())
+        self._seen = max(self._seen, 0 if state is None else state.last)
         following = Following(self._link, self._names.records, deliver=tell, resumed=resumed)
         await following.start(1 if state is None else state.last + 1)
 
@@ -146,6 +181,16 @@ class JetStreamStore:
             await asyncio.gather(*tasks, return_exceptions=True)
 
         return stop
+
+    def _change(self, stored: Stored, wanted: tuple[str, ...]) -> Change | None:
+        """What a message tells; None when nobody wants to know, or it is damaged."""
+        if wanted and not stored.subject.startswith(wanted):
+            return None
+        written = self._read(stored)
+        if written is None:
+            return None
+        self._note(stored, written)
+        return Change(written.kind, written.key, self._widened(written))
 
     async def _tell_vanished(self, changed: Callable[[Change], None]) -> None:
         """Tell of records that are known and not there any more."""
@@ -207,6 +252,7 @@ class JetStreamStore:
             return False
         made = 0 if record is None else made or ack.seq
         self._places[subject] = _Place(ack.seq, made, kind, key)
+        self._written = max(self._written, ack.seq)
         return True
 
     def _complete(self, kind: str, record: dict[str, object] | None) -> dict[str, object] | None:

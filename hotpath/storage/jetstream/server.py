@@ -64,6 +64,8 @@ class StreamSpec:
     all_or_none: bool = False
     """Whether several messages at once are wanted, where the server can do that."""
     metadata: dict[str, str] = field(default_factory=dict)
+    first: int = 0
+    """The number that its first message gets, if it is not there yet; 0: 1."""
 
 
 class StreamState(NamedTuple):
@@ -136,6 +138,7 @@ class JetStream:
             "allow_msg_ttl": spec.one_each,
             **({"allow_atomic": True} if spec.all_or_none and self._link.takes_all_or_none else {}),
             "metadata": spec.metadata,
+            **({"first_seq": spec.first} if spec.first else {}),
         }
         answer = await self.persist(lambda: self._make(spec.name, wanted), until)
         return _state_of(answer)

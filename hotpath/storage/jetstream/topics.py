@@ -8,7 +8,7 @@ in the other order.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from secrets import token_hex
 from typing import Final
@@ -90,10 +90,12 @@ class TopicStreams:
             self._names.topic_stream(key), self._names.topic_subject(key), metadata=metadata
         )
 
-    async def make(self, key: TopicKey, until: float) -> None:
-        """See to it that a topic has a stream. Raises LogFailure."""
+    async def make(self, key: TopicKey, until: float, *, above: int = 0) -> None:
+        """See to it that a topic has a stream; a new one with numbers above one. Raises LogFailure."""
         if key not in self._topics:
             spec = self.spec(key)
+            if above:
+                spec = replace(spec, first=batch_number(above) + 1)
             state = await self._server.ensure(spec, until)
             self._topics.setdefault(key, _Topic(key, spec.name, spec.subjects, state.last))
 

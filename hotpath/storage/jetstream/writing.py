@@ -200,7 +200,9 @@ class Writing:
             if record.subscription is not None:
                 shard = self._names.shard_of(record.subscription)
                 by_shard.setdefault(shard, []).append(record)
-        for topic, _ in work.scheduled_removals:
+        # Whoever keeps, or takes away, what is scheduled must be its owner when that is told.
+        topics = {topic for topic, _ in work.scheduled_removals}
+        for topic in topics.union(message.topic for message in work.scheduled):
             shard = self._names.shard_of_schedule(topic)
             if shard not in by_shard:
                 by_shard[shard] = [checked_record()]

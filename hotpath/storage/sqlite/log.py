@@ -74,6 +74,11 @@ class SqliteLog:
         self._check_open()
         return self._numbering.bounds(topic)
 
+    def topics(self) -> list[TopicKey]:
+        """All topics that have ever had a message. Raises LogFailure."""
+        self._check_open()
+        return list(self._catalogue.topics)
+
     async def seek(self, topic: TopicKey, enqueued_ms: int) -> int:
         """Search the keys of the batches for a time."""
         found = await self._database.query(lambda reader: seek_time(reader, topic, enqueued_ms))

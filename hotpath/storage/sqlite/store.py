@@ -19,6 +19,7 @@ from hotpath.storage.sqlite.writer import RecordJob
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _KEY: Final = "record_key"
+_PREFIX: Final = "record_"
 
 
 class SqliteStore:
@@ -34,6 +35,10 @@ class SqliteStore:
         """Records in the order of their creation, None in columns that a record left out."""
         table = _table(kind)
         return await self._database.query(lambda reader: _load(reader, table, prefix))
+
+    async def everything(self) -> dict[str, list[tuple[str, dict[str, object]]]]:
+        """Keys and records of every kind there is, in the order of their creation."""
+        return await self._database.query(_everything)
 
     async def put(self, kind: str, key: str, record: dict[str, object]) -> None:
         """Create or replace a record; a replaced one keeps its place in the order."""
@@ -85,7 +90,22 @@ class SqliteStore:
 def _table(kind: str) -> str:
     if not _NAME.fullmatch(kind):
         raise LogFailure(f"{kind!r} is no kind of record")
-    return f"record_{kind}"
+    return f"{_PREFIX}{kind}"
+
+
+def _everything(reader: sqlite3.Connection) -> dict[str, list[tuple[str, dict[str, object]]]]:
+    tables = reader.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND substr(name, 1, ?) = ?",
+        (len(_PREFIX), _PREFIX),
+    ).fetchall()
+    found: dict[str, list[tuple[str, dict[str, object]]]] = {}
+    for (table,) in tables:
+        keys = reader.execute(f"SELECT {_KEY} FROM {table} ORDER BY rowid")  # noqa: S608
+        records = _load(reader, table, "")
+        found[table.removeprefix(_PREFIX)] = [
+            (str(key), record) for (key,), record in zip(keys, records, strict=True)
+        ]
+    return found
 
 
 def _put_statement(table: str, known: set[str]) -> tuple[list[str], str]:
