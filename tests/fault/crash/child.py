@@ -138,7 +138,9 @@ def serve(orders: Orders, pipe: Connection) -> None:
     upkeep.BEAT_MS = liveness.BEAT_MS = BEAT_MS
     liveness.MARK_MS = MARK_MS
     app = App(Settings(data_dir=orders.directory, **orders.options))
-    store = app._database
+    log = app.core.log
+    assert isinstance(log, SqliteLog)
+    store = log._database
     store.options = replace(
         store.options,
         probe=probe,
