@@ -62,7 +62,7 @@ SEAMS: Final[dict[str, tuple[object, str, bool]]] = {
     "create-unkept": (Administration, "_keep", False),
     "create-kept": (Administration, "_keep", True),
     "delete-kept": (Administration, "_unregister", False),
-    "reap": (Administration, "_end", False),
+    "reap": (Administration, "end", False),
     "reap-kept": (SqliteStore, "delete", True),
     "draining": (AmqpEdge, "stop", False),
     "drained": (Committer, "close", False),
