@@ -8,7 +8,7 @@ COPY pyproject.toml README.md LICENSE setup.py ./
 COPY qel qel
 COPY hotpath hotpath
 RUN python -m venv /opt/hotpath \
-    && /opt/hotpath/bin/pip install --no-cache-dir . \
+    && /opt/hotpath/bin/pip install --no-cache-dir '.[cluster]' \
     && /opt/hotpath/bin/pip uninstall --yes pip
 
 FROM python:3.13-slim-bookworm

@@ -21,7 +21,7 @@ NATIVE := setup.py $(wildcard hotpath/native/*.c hotpath/native/*.h)
 PYTEST := timeout --kill-after=15 $(TEST_SECONDS) $(BIN)/python -m pytest \
 	--randomly-seed=$(TEST_SEED)
 
-.PHONY: native-sanitize fuzz fuzz-guided abuse crash soak fuzz-index interop help install run demo test test-unit test-contract test-property test-interop test-fault \
+.PHONY: test-cluster cluster-crash cluster-demo native-sanitize fuzz fuzz-guided abuse crash soak fuzz-index interop help install run demo test test-unit test-contract test-property test-interop test-fault \
 	cov fmt lint types arch check audit bench clean ci node bench-peers bench-all bench-compare
 
 help: ## show this help
@@ -59,6 +59,9 @@ install: $(VENV)/.workshop ## make .venv with everything that running, testing a
 
 demo: $(VENV)/.service ## see the whole thing work, live, in half a minute
 	@$(BIN)/hotpath demo
+
+cluster-demo: $(VENV)/.workshop ## three nodes on three nats-servers, a feed that goes on while one of each is killed
+	@$(BIN)/python -m examples.cluster_demo $(ARGS)
 
 run: $(VENV)/.service ## run the service on 127.0.0.1:8080 (REST) and :5672 (AMQP), data in ./data
 	@$(BIN)/hotpath serve --data-dir $(DATA_DIR)
@@ -108,6 +111,15 @@ crash: $(VENV)/.workshop ## kill -9 at POINTS (1000) named and random points, ch
 
 soak: $(VENV)/.workshop ## mixed load with random faults for SECONDS (1800), everything counted (ARGS="--seed 1")
 	@$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),1800) $(ARGS)
+
+test-cluster: $(VENV)/.workshop node ## the black-box tests (REST, feed, SDKs, webhooks) against three nodes on three nats-servers
+	@HOTPATH_TEST_CLUSTER=3 timeout --kill-after=15 3000 $(BIN)/python -m pytest \
+		--randomly-seed=$(TEST_SEED) --timeout=200 -ra \
+		tests/e2e tests/cluster_blackbox tests/interop/test_matrix.py $(ARGS)
+
+cluster-crash: $(VENV)/.workshop ## ROUNDS (200) of kills and cuts of nodes and servers under load; SEED, ARGS="--report FILE"
+	@$(BIN)/python -m tests.fault.cluster --rounds $(or $(ROUNDS),200) \
+		$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 abuse: $(VENV)/.service ## a good client beside 5,000 bad ones of each kind (ARGS="--count 500")
 	@ulimit -n $$(ulimit -Hn); $(BIN)/python -m bench abuse $(ARGS)

@@ -9,7 +9,19 @@ from itertools import product
 from pathlib import Path
 from types import FrameType
 
-from bench import abuse, backlog, everything, guard, idle, plot, report, rest, self_test, webhooks
+from bench import (
+    abuse,
+    backlog,
+    cluster,
+    everything,
+    guard,
+    idle,
+    plot,
+    report,
+    rest,
+    self_test,
+    webhooks,
+)
 from bench.crowd import KINDS
 from bench.errors import BenchError, RunError, UsageError
 from bench.measure import in_turn
@@ -115,6 +127,12 @@ def build_parser() -> argparse.ArgumentParser:
     bad.add_argument("--seconds", type=positive_number, default=10.0)
     bad.add_argument("--work-dir", type=Path, default=Path(tempfile.gettempdir()))
     _add_standing_commands(commands)
+    many = commands.add_parser("cluster", help="a node of a cluster beside the service alone")
+    many.add_argument("--subscriptions", type=positive_integer, default=30_000)
+    many.add_argument("--seconds", type=positive_number, default=5.0)
+    many.add_argument("--rounds", type=positive_integer, default=2)
+    many.add_argument("--work-dir", type=Path, default=Path(tempfile.gettempdir()))
+    many.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     rest.add_command(commands)
     everything.add_commands(commands)
     guard.add_command(commands)
@@ -198,6 +216,7 @@ ALONE: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "all": everything.run,
     "backlog": backlog.run,
     "clients": self_test.run,
+    "cluster": cluster.run,
     "docs": everything.write_docs,
     "guard": guard.run,
     "idle": idle.run,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import artemis_broker, rabbitmq_broker
+from bench import artemis_broker, cluster_broker, rabbitmq_broker
 from bench.clients import Endpoint
 from bench.errors import RunError, UsageError
 from bench.hotpath_broker import hotpath
@@ -15,6 +15,10 @@ from bench.workload import Workload
 Start = Callable[[Workload, Path], AbstractContextManager[Endpoint]]
 
 OURS: Final = "hotpath"
+#: hotpath too, as a node of a cluster of one server, and of three.
+NODE: Final = "hotpath-node"
+NODE_OF_THREE: Final = "hotpath-node-3"
+OWN: Final = (OURS, NODE, NODE_OF_THREE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,13 @@ def _our_version() -> str:
 #: By the name that options use; ours first.
 BROKERS: Final[Mapping[str, Broker]] = {
     OURS: Broker("hotpath", hotpath, _our_version, filters=True),
+    NODE: Broker("hotpath, one nats-server", cluster_broker.clustered, _our_version, filters=True),
+    NODE_OF_THREE: Broker(
+        "hotpath, three nats-servers",
+        cluster_broker.clustered_of_three,
+        _our_version,
+        filters=True,
+    ),
     "rabbitmq": Broker(
         "RabbitMQ 3, AMQP 1.0 plug-in", rabbitmq_broker.rabbitmq, rabbitmq_broker.version
     ),
@@ -49,7 +60,7 @@ BROKERS: Final[Mapping[str, Broker]] = {
     "artemis": Broker("Artemis", artemis_broker.artemis, artemis_broker.version),
 }
 
-PEERS: Final = tuple(name for name in BROKERS if name != OURS)
+PEERS: Final = tuple(name for name in BROKERS if name not in OWN)
 
 
 def installed() -> tuple[dict[str, str], dict[str, str]]:

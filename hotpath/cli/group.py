@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "revoke": ("hotpath.cli.revoke", "Revoke the tokens of subscriptions or publishers."),
     "keys": ("hotpath.cli.keys", "List, add, retire and remove signing keys."),
     "backup": ("hotpath.cli.backup", "Copy a data directory, also while it is in use."),
+    "migrate": ("hotpath.cli.migrate", "Move a stopped service's data into a cluster."),
     "simulate": ("hotpath.cli.simulate", "Publish what a plant would."),
     "demo": ("hotpath.cli.demo", "Show the whole way of a message, live."),
     "webhook-sink": ("hotpath.cli.webhook_sink", "Receive webhooks, for trying them out."),

@@ -10,9 +10,15 @@ from proton import Message
 from proton.utils import LinkDetached, SendException
 
 from tests.e2e.feeds import elsewhere, quality_of, receive_all
-from tests.support.process import access_of, amqp_connection, eventually, running_server
+from tests.support.process import (
+    access_of,
+    amqp_connection,
+    embedded_only,
+    eventually,
+    running_server,
+)
 
-pytestmark = [pytest.mark.slow, pytest.mark.interop]
+pytestmark = [pytest.mark.slow, pytest.mark.interop, embedded_only]
 
 MEGABYTE = 1_048_576
 

