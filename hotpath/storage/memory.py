@@ -141,11 +141,14 @@ class MemoryLog:
     async def seek(self, topic: TopicKey, enqueued_ms: int) -> int:
         """The first sequence number at or after a time."""
         self._check_open()
+        # What is being written has yet to get its place in time for whoever asks.
+        end = self._numbering.oldest(topic)
         for part in self._kept.parts.get(topic, ()):
             for batch in part.batches:
                 if batch.enqueued_ms >= enqueued_ms:
                     return batch.first_seq
-        return self._numbering.bounds(topic).next_seq
+                end = batch.end_seq
+        return end
 
     async def trim(self, *, before_ms: int, bytes_max: int | None) -> dict[TopicKey, Bounds]:
         """Drop whole segments."""

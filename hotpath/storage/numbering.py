@@ -52,6 +52,10 @@ class Numbering:
         next_seq = self._next.get(topic, 1)
         return Bounds(self._first.get(topic, next_seq), next_seq)
 
+    def oldest(self, topic: TopicKey) -> int:
+        """No number below it is in the log, or is being written to it."""
+        return self._first.get(topic, 1)
+
     def next_seqs(self) -> dict[TopicKey, int]:
         """The next number of every topic that has given one."""
         return dict(self._next)

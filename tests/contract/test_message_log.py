@@ -276,6 +276,21 @@ async def test_a_time_is_found_across_segments(small_ledger: Ledger, enqueued_ms
     assert await small_ledger.seek(VARIABLES, enqueued_ms) == expected
 
 
+@pytest.mark.parametrize("before", [0, 2], ids=["an empty topic", "one with messages"])
+async def test_a_batch_that_is_being_written_is_not_before_a_time_that_it_has_not(
+    ledger: Ledger, before
+):
+    for _ in range(before):
+        await ledger.commit(append(VARIABLES, b"x", now_ms=1000))
+    pending = asyncio.ensure_future(ledger.commit(append(VARIABLES, b"y", now_ms=3000)))
+    await asyncio.sleep(0)
+
+    # Durable or not: who starts at its time gets it.
+    assert await ledger.seek(VARIABLES, 2500) == before + 1
+    await pending
+    assert await ledger.seek(VARIABLES, 2500) == before + 1
+
+
 async def test_the_first_of_several_batches_of_one_time_is_found(ledger: Ledger):
     for now_ms in (10, 20, 20, 20, 30):
         await ledger.commit(append(VARIABLES, b"x", b"y", now_ms=now_ms))

@@ -124,7 +124,22 @@ async def run_step(harness, kind, argument):
             return recovered.progress, recovered.dead, recovered.alive_ms, scheduled
 
 
+def rolls_alike(steps):
+    """Whether segments end at the same batches: those of one transaction share a segment.
+
+    Whether commits that are handed in at once share a transaction is a matter of time.
+    """
+    for kind, argument in steps:
+        if kind == "together":
+            topics = [topic for work in argument for topic, _ in work.appends]
+            if len(topics) > len(set(topics)):
+                return False
+    return True
+
+
 async def compare(steps):
+    if not rolls_alike(steps):
+        steps = [step for step in steps if step[0] != "trim"]
     with tempfile.TemporaryDirectory() as directory:
         memory = memory_harness(Path(directory), LIMITS)
         sqlite = sqlite_harness(Path(directory), LIMITS)

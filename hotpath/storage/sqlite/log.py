@@ -81,8 +81,10 @@ class SqliteLog:
 
     async def seek(self, topic: TopicKey, enqueued_ms: int) -> int:
         """Search the keys of the batches for a time."""
+        # Asked before: what is committed while it is searched must not be passed over.
+        oldest = self._numbering.oldest(topic)
         found = await self._database.query(lambda reader: seek_time(reader, topic, enqueued_ms))
-        return self._numbering.bounds(topic).next_seq if found is None else found
+        return oldest if found is None else max(oldest, found)
 
     async def trim(self, *, before_ms: int, bytes_max: int | None) -> dict[TopicKey, Bounds]:
         """Drop segments one by one, so that commits come in between.

@@ -120,17 +120,27 @@ def _read_bodies(reader: sqlite3.Connection, span: Span, keys: list[RowKey]) -> 
 
 
 def seek_time(reader: sqlite3.Connection, topic: TopicKey, enqueued_ms: int) -> int | None:
-    """First sequence number enqueued at or after a time, None if there is none yet.
+    """First sequence number enqueued at or after a time; where there is none yet, the next one.
 
-    Enqueued times do not decrease along a topic, so keys are halved; no payload is read.
+    The next one after what is durable: a batch that is being written has yet to get its place in
+    time for whoever asks. None for a topic without batches. Enqueued times do not decrease along a
+    topic, so keys are halved; no payload is read.
     """
     with snapshot(reader):
-        for span in spans(reader, topic):
+        all_spans = list(spans(reader, topic))
+        for span in all_spans:
             if span.last_ms is not None and span.last_ms < enqueued_ms:
                 continue
             found = _seek_in_span(reader, span, enqueued_ms)
             if found is not None:
                 return found
+        for span in reversed(all_spans):
+            row = reader.execute(
+                f"SELECT first_seq + count FROM {batch_table(span.segment_id)} "  # noqa: S608
+                "ORDER BY first_seq DESC LIMIT 1"
+            ).fetchone()
+            if row is not None:
+                return int(row[0])
     return None
 
 

@@ -79,6 +79,33 @@ async def test_the_usual_commit_opens_no_transaction(log, probe):
     assert probe.seen == ["after-commit"] * 3
 
 
+@pytest.mark.parametrize(("topic", "found"), [(VARIABLES, 2), (ALARMS, 1)], ids=["older", "none"])
+async def test_a_batch_that_is_being_written_is_not_before_any_time(log, probe, topic, found):
+    probe.gate.clear()
+    pending = log.commit(append(topic, b"a", b"b", now_ms=3000))
+
+    # It has numbers already, and whoever starts at its time must get it.
+    assert await log.seek(topic, 2500) == found
+
+    probe.gate.set()
+    await pending
+    assert await log.seek(topic, 2500) == found
+    assert await log.seek(topic, 3001) == found + 2
+
+
+async def test_what_is_committed_while_a_time_is_searched_is_not_passed_over(log, monkeypatch):
+    database = log._database
+    query = database.query
+
+    async def query_then_commit(read):
+        answer = await query(read)
+        await log.commit(append(ALARMS, b"a", now_ms=3000))
+        return answer
+
+    monkeypatch.setattr(database, "query", query_then_commit)
+    assert await log.seek(ALARMS, 2500) == 1
+
+
 async def test_the_loop_is_never_blocked_by_a_slow_disk(log, probe):
     probe.gate.clear()
     pending = log.commit(append(VARIABLES, b"a"))
