@@ -13,6 +13,8 @@ ARGS ?=
 TEST_SECONDS ?= 1200
 # Test files at a time; 0 runs all in one process.
 WORKERS ?= 2
+# One more than there are processors here: tests wait for processes and disks, too.
+TEST_WORKERS ?= 3
 # Of the order of tests and of what they draw at random; TEST_SEED=default takes another each run.
 TEST_SEED ?= 20261121
 NODE_TESTS := tests/interop/node tests/console
@@ -84,7 +86,7 @@ node:
 	done
 
 test: $(VENV)/.workshop node ## all tests
-	@$(PYTEST) -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(PYTEST) -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 
 test-unit: $(VENV)/.workshop ## tests of single parts, fast
 	@$(PYTEST) tests/unit $(ARGS)

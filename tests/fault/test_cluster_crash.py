@@ -21,7 +21,7 @@ from tests.support.process import ROOT
 
 #: Of the slice; `python -m tests.fault.cluster --seed` takes any other.
 SEED = 20261122
-ROUNDS = 4
+ROUNDS = 3
 SUBJECT = "p.journal.3"
 SUB = SubscriptionId("sub")
 

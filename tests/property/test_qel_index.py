@@ -39,7 +39,7 @@ from qel.nodes import (
     operands,
 )
 
-PAIRS = int(os.environ.get("QEL_INDEX_PAIRS", "60000"))
+PAIRS = int(os.environ.get("QEL_INDEX_PAIRS", "30000"))
 SEED = int(os.environ.get("QEL_INDEX_SEED", "1"))
 
 SCHEMAS = [

@@ -317,7 +317,7 @@ def truth(node, message):
 
 
 @given(trees)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_tree_survives_being_written_and_read(tree):
     written = qel.to_text(tree)
 
@@ -339,7 +339,7 @@ def attempt(make, *arguments):
 
 
 @given(st.text() | LIKELY | st.text(st.characters(categories=["Cs", "Cc", "Nd", "Zs", "Po"])))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_any_text_gives_a_tree_or_a_qel_error(text):
     result = attempt(qel.parse, text)
 
@@ -364,7 +364,7 @@ def test_any_text_gives_a_filter_or_a_qel_error(text, topic):
 
 
 @given(trees, messages)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_compiled_forms_agree_with_the_naive_walk(tree, message):
     compiled, message = qel.Filter(tree, SCHEMA), spoil(message)
     expected = holds(tree, message)
@@ -376,7 +376,7 @@ def test_compiled_forms_agree_with_the_naive_walk(tree, message):
 
 
 @given(leaves, messages)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_single_predicates_agree_with_the_naive_walk(leaf, message):
     compiled, message = qel.Filter(leaf, SCHEMA), spoil(message)
     expected = holds(leaf, message)

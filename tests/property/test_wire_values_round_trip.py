@@ -32,7 +32,7 @@ from hotpath.wire.types import (
 )
 
 few = settings(max_examples=100, deadline=None, derandomize=True)
-many = settings(max_examples=1000, deadline=None, derandomize=True)
+many = settings(max_examples=400, deadline=None, derandomize=True)
 
 
 def typed(value: object) -> object:

@@ -77,10 +77,10 @@ def test_without_a_change_a_verdict_is_seldom() -> None:
         judge([rate(noisy(1, seed=2 * n), noisy(1, seed=2 * n + 1))], tolerance=0)[
             0
         ].is_beyond_noise
-        for n in range(100)
+        for n in range(40)
     )
 
-    assert wrong <= 10, "of a hundred runs without a change, some five may be called one"
+    assert wrong <= 5, "of forty runs without a change, some two may be called one"
 
 
 def test_the_test_of_pairs_is_exact_for_few() -> None:
