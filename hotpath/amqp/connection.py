@@ -59,9 +59,7 @@ PEER_IDLE_MS_MIN: Final = 100
 #: Incomplete deliveries of a connection may take so many times the largest message.
 PARTIAL_MESSAGES: Final = 16
 
-#: What the first right, and the first link, counts for: about what coming in costs. So a
-#: client that means well is at work soon, whoever else is there.
-WELCOME: Final = 1
+#: So many links are welcome (`fairness`).
 WELCOME_LINKS: Final = 1
 #: Conditions of a connection that was not ended for what it did.
 _BLAMELESS: Final = (CONNECTION_FORCED, UNAUTHORIZED)
@@ -95,7 +93,7 @@ class Connection:
         wants_message_ids: No message is to go without a message-id.
         stopping: The service is shutting down: no credit any more.
         account: What its time is set against.
-        earned: Messages it has published and outcomes it has given; a little for coming in.
+        earned: Messages it has published and outcomes it has given.
         is_unwelcome: It was ended for what it did.
         on_authorized: Called when it gets its first right.
         on_lost: Called when it is gone.
@@ -351,7 +349,7 @@ class Connection:
             return
         is_open = open_link(self, link)  # type: ignore[arg-type]  # an opaque pointer
         if is_open and len(self.engine.links) <= WELCOME_LINKS:
-            self.earned += WELCOME
+            self.account.welcome()
         self._refused_links = 0 if is_open else self._refused_links + 1
         limit = self.context.settings.refused_links_max
         if self._refused_links > limit:
@@ -425,7 +423,7 @@ class Connection:
 
     def _on_first_right(self) -> None:
         self._probation = None
-        self.earned += WELCOME
+        self.account.welcome()
         self.on_authorized()
 
     def recheck(self) -> None:

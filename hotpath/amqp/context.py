@@ -1,8 +1,8 @@
 """What the parts of this edge work with: the services, and the host of a link end."""
 
 import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from hotpath.amqp.bounds import Outgoing, Shared
@@ -42,7 +42,7 @@ class Flushable(Protocol):
 class Turn:
     """Flushes each connection that something happened on once a turn of the event loop.
 
-    Those that are not favoured get as much time in a turn as for being read (`fairness`).
+    Those that are not favoured as far as there is time for them (`fairness`).
     """
 
     def __init__(self, fairness: Fairness) -> None:
@@ -50,41 +50,42 @@ class Turn:
         self._is_due = False
         self._dirty: dict[Flushable, None] = {}
         # Those for which there was no time.
-        self._late: OrderedDict[Flushable, None] = OrderedDict()
+        self._late: set[Flushable] = set()
 
     def mark(self, connection: Flushable) -> None:
         """See to it that a connection is flushed."""
         if connection not in self._late:
             self._dirty[connection] = None
-            self._expect_run()
-
-    def _expect_run(self) -> None:
-        if not self._is_due:
-            self._is_due = True
-            asyncio.get_running_loop().call_soon(self._run)
+            if not self._is_due:
+                self._is_due = True
+                asyncio.get_running_loop().call_soon(self._run)
 
     def _run(self) -> None:
         self._is_due = False
         dirty, self._dirty = self._dirty, {}
-        late, fairness = self._late, self._fairness
-        is_contended = bool(late) or fairness.is_contended
+        fairness, others = self._fairness, []
         for connection in dirty:
             if not connection.account.is_favoured:
-                late[connection] = None
-            elif is_contended:
+                others.append(connection)
+            elif fairness.is_contended:
                 self._flush(connection)
             else:
                 connection.flush()
-        began = fairness.now()
-        while late and fairness.now() - began < fairness.turn_s:
-            self._flush(late.popitem(last=False)[0])
-        if late:
-            self._expect_run()
+        for connection in others:
+            if fairness.may_go(connection.account):
+                self._flush(connection)
+            else:
+                self._late.add(connection)
+                fairness.wait(connection.account, partial(self._flush_late, connection))
+
+    def _flush_late(self, connection: Flushable) -> None:
+        self._late.discard(connection)
+        self._flush(connection)
 
     def _flush(self, connection: Flushable) -> None:
         started = self._fairness.now()
         connection.flush()
-        connection.account.charge(started, self._fairness.now(), connection.earned)
+        self._fairness.charge(connection.account, started, connection.earned)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ class Egress:
         "_far",
         "_gone",
         "_host",
+        "_is_settled",
         "_is_usual",
         "_link",
         "_maybe_more",
@@ -118,6 +119,7 @@ class Egress:
         source = subscription_path(spec.topic, spec.id)
         self._extra = BrokerAnnotations(deadletter_source=source) if dead else None
         # Of a subscription, under a lock, and sent as prefix and stored bytes.
+        self._is_settled = settled
         self._is_usual = not (dead or settled or host.wants_message_ids)
         self._receiver: Attached = host.context.delivering.attach(
             known,
@@ -255,7 +257,11 @@ class Egress:
         sent = 0
         while self._unsent and sent < room:
             run = self._unsent[0]
+            at = run.at
             sent += self._send_run(run, room - sent)
+            if self._is_settled:
+                # No outcome will come: to have taken it is all that a receiver can do.
+                self._host.earned += run.at - at
             if run.at < len(run.taken.seqs):
                 break
             self._unsent.popleft()

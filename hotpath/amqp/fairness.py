@@ -4,12 +4,16 @@ Thousands of peers that say much and achieve nothing must not delay one that pub
 So the time that a connection takes is measured, and set against what it has achieved:
 
     earned     EARNED_S for each message published and each outcome applied, kept up to BALANCE_S
-    favoured   more earned than used: read at once, whatever the others do
-    others     together so much time in a turn of the event loop (`fair_turn_ms`) for reads, log-ins
-               and leaving, and as much for what they are sent; who would be over it waits, with one
-               small read kept and its socket not read any more. Of those that wait, the one that
-               has used least comes first, its address included: a new client comes before those
-               that have made work for long, or go and come back.
+    favoured   more earned than used: read and sent to at once, whatever the others do
+    others     together so much time in a turn (`fair_turn_ms`) for reads, log-ins, leaving and what
+               they are sent; who would be over it waits, with one small read kept and its socket
+               not read any more. Of those that wait, the one that has used least comes first, its
+               address included: a new client comes before those that have made work for long, or go
+               and come back.
+
+A turn here is PERIODS times as long as what the others get of it. The rest is for the favoured, also
+when there is nothing to do for them now: a commit goes through several turns of the event loop, which
+are short for as long as those that wait are left alone.
 
 With no contention there is no waiting. What a peer that has to wait sends meanwhile stays in its
 own socket and then in its own machine. When very many wait, addresses that have used much get no
@@ -27,9 +31,15 @@ from typing import Final
 EARNED_S: Final = 0.000_5
 #: What is kept of earnings, and owed of time, at the most, seconds.
 BALANCE_S: Final = 0.1
+#: What the first right, and the first link, leaves a connection with at least, seconds: enough to go on
+#: to the first message or outcome at once. So a client that means well is at work soon, whoever else
+#: is there.
+WELCOME_S: Final = 0.000_5
 #: What everybody earns by being there, seconds a second, and kept of it: enough for heartbeats.
 TRICKLE: Final = 0.000_005
 TRICKLE_S: Final = 0.000_2
+#: Of this many parts of the time, the others get one while there is contention.
+PERIODS: Final = 3
 #: Of those that wait, so many go on in a turn at the most, however little time they take.
 AT_ONCE: Final = 64
 #: Differences below it do not count among those that wait: who has begun to log in must not stand
@@ -80,6 +90,10 @@ class Account:
         """Whether it has achieved more than it has cost."""
         return self._balance > 0
 
+    def welcome(self) -> None:
+        """What it took to come in is forgiven."""
+        self._balance = max(self._balance, WELCOME_S)
+
     def rank(self, now: float) -> int:
         """By what it took since it was favoured, and its address lately: the least comes first."""
         return int((self._used + self._origin.used(now)) / STEP_S)
@@ -105,9 +119,9 @@ class Fairness:
     """Decides for all sockets of the edge.
 
     Args:
-        turn_s: Time in a turn of the event loop for all that are not favoured, seconds.
+        turn_s: Time in a turn for all that are not favoured, seconds.
         now: Seconds that this thread has worked; they are meant wherever seconds are spoken of.
-        later: Calls back in the next turn of the event loop.
+        later: Calls back in the next turn.
     """
 
     def __init__(
@@ -119,7 +133,7 @@ class Fairness:
     ) -> None:
         self.now = now
         self.turn_s = turn_s
-        self._later = later or _call_soon
+        self._later = later or self._call_later
         self._spent = 0.0
         self._is_turn_due = False
         self._waiting: list[tuple[int, int, Callable[[], None]]] = []
@@ -209,7 +223,7 @@ class Fairness:
             self._later(self._turn)
 
     def _turn(self) -> None:
-        """A new turn of the loop: those that wait come first, as far as the time goes."""
+        """A new turn: those that wait come first, as far as the time goes."""
         self._is_turn_due = False
         self._spent = 0.0
         began = self.now()
@@ -220,6 +234,5 @@ class Fairness:
         if self._waiting:
             self._expect_turn()
 
-
-def _call_soon(callback: Callable[[], None]) -> None:
-    asyncio.get_running_loop().call_soon(callback)
+    def _call_later(self, callback: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later((PERIODS - 1) * self.turn_s, callback)

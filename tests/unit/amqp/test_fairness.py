@@ -194,9 +194,11 @@ class Dirty:
 
     earned = 0
 
-    def __init__(self, world: World, name: str, *, favoured: bool) -> None:
+    def __init__(
+        self, world: World, name: str, *, favoured: bool, address: str = "192.0.2.1"
+    ) -> None:
         self._world, self._name = world, name
-        self.account = world.account()
+        self.account = world.account(address)
         if favoured:
             world.work(self.account, 0.0, earned=100)
 
@@ -213,8 +215,9 @@ async def test_favoured_connections_are_flushed_first_and_others_as_time_goes(wo
 
     await asyncio.sleep(0)
     assert world.done == ["good", "0", "1"]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    world.turn()
+    assert world.done == ["good", "0", "1", "2", "3"]
+    world.turn()
     assert world.done == ["good", "0", "1", "2", "3", "4"]
 
 
@@ -226,8 +229,9 @@ async def test_a_connection_that_is_late_is_flushed_once(world):
     await asyncio.sleep(0)
     for each in several[2:]:
         turn.mark(each)
+    await asyncio.sleep(0)
     for _ in range(4):
-        await asyncio.sleep(0)
+        world.turn()
     assert world.done == ["0", "1", "2", "3"]
 
 
@@ -258,11 +262,36 @@ async def test_what_becomes_due_while_others_are_late_is_flushed_in_its_turn(wor
         turn.mark(each)
     await asyncio.sleep(0)
     assert world.done == ["0", "1"]
-    await asyncio.sleep(0)
+    world.turn()
     assert world.done == ["0", "1", "2", "again"]
     turn.mark(again)
     await asyncio.sleep(0)
+    world.turn()
     assert world.done == ["0", "1", "2", "again", "again"]
+
+
+def test_who_is_welcome_is_favoured_for_a_moment_whatever_coming_in_took(world):
+    account = world.account()
+    world.work(account, 0.05)
+    assert not account.is_favoured
+    account.welcome()
+    assert account.is_favoured
+    world.work(account, 0.001)
+    assert not account.is_favoured
+
+
+async def test_of_those_that_are_late_the_one_that_has_used_least_comes_first(world):
+    turn = Turn(world.fairness)
+    greedy = [Dirty(world, f"greedy {number}", favoured=False) for number in range(4)]
+    for each in greedy:
+        world.work(each.account, 0.02)
+        turn.mark(each)
+    await asyncio.sleep(0)
+    newcomer = Dirty(world, "new", favoured=False, address="192.0.2.77")
+    turn.mark(newcomer)
+    await asyncio.sleep(0)
+    world.turn()
+    assert world.done[0] == "new"
 
 
 @pytest.fixture
