@@ -11,8 +11,8 @@ So the time that a connection takes is measured, and set against what it has ach
                address included: a new client comes before those that have made work for long, or go
                and come back.
 
-A turn here is PERIODS times as long as what the others get of it. The rest is for the favoured, also
-when there is nothing to do for them now: a commit goes through several turns of the event loop, which
+Between two turns there is twice as long a time for the favoured, also when there is nothing to do for
+them now: a commit goes through several turns of the event loop, which
 are short for as long as those that wait are left alone.
 
 With no contention there is no waiting. What a peer that has to wait sends meanwhile stays in its
@@ -38,8 +38,8 @@ WELCOME_S: Final = 0.000_5
 #: What everybody earns by being there, seconds a second, and kept of it: enough for heartbeats.
 TRICKLE: Final = 0.000_005
 TRICKLE_S: Final = 0.000_2
-#: Of this many parts of the time, the others get one while there is contention.
-PERIODS: Final = 3
+#: For one part of the time that the others get while there is contention, the favoured get so many.
+IDLE_PARTS: Final = 2
 #: Of those that wait, so many go on in a turn at the most, however little time they take.
 AT_ONCE: Final = 64
 #: Differences below it do not count among those that wait: who has begun to log in must not stand
@@ -121,7 +121,8 @@ class Fairness:
     Args:
         turn_s: Time in a turn for all that are not favoured, seconds.
         now: Seconds that this thread has worked; they are meant wherever seconds are spoken of.
-        later: Calls back in the next turn.
+        idle_s: Time between two turns for those that are favoured, seconds; none: as soon as can be.
+        later: Calls back in the next turn, instead of the event loop.
     """
 
     def __init__(
@@ -129,9 +130,11 @@ class Fairness:
         turn_s: float,
         *,
         now: Callable[[], float],
+        idle_s: float = 0.0,
         later: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
         self.now = now
+        self._idle_s = idle_s
         self.turn_s = turn_s
         self._later = later or self._call_later
         self._spent = 0.0
@@ -235,4 +238,8 @@ class Fairness:
             self._expect_turn()
 
     def _call_later(self, callback: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_later((PERIODS - 1) * self.turn_s, callback)
+        loop = asyncio.get_running_loop()
+        if self._idle_s:
+            loop.call_later(self._idle_s, callback)
+        else:
+            loop.call_soon(callback)

@@ -17,7 +17,7 @@ from hotpath.amqp.admission import Admission, Ticket
 from hotpath.amqp.bounds import Outgoing, Shared
 from hotpath.amqp.connection import Connection
 from hotpath.amqp.context import Context, Turn
-from hotpath.amqp.fairness import Fairness
+from hotpath.amqp.fairness import IDLE_PARTS, Fairness
 from hotpath.amqp.outflow import Sink
 from hotpath.amqp.pace import Pace
 from hotpath.amqp.sockets import READ_BYTES, SocketSink
@@ -25,7 +25,7 @@ from hotpath.auth.rights import Grant
 from hotpath.config import Endpoint, Settings
 from hotpath.ports import Clock, LogFailure
 from hotpath.service.access import Access
-from hotpath.service.clock import sleep_until, stopwatch
+from hotpath.service.clock import SystemClock, sleep_until, stopwatch
 from hotpath.service.feeds import FeedServices
 from hotpath.service.points import PointPublishing
 from hotpath.service.publish import Publishing
@@ -56,7 +56,10 @@ class AmqpEdge:
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        fairness = Fairness(settings.fair_turn_ms / 1000, now=stopwatch(clock))
+        turn_s = settings.fair_turn_ms / 1000
+        # On a clock that is turned by hand nothing waits for the machine's.
+        idle_s = IDLE_PARTS * turn_s if isinstance(clock, SystemClock) else 0.0
+        fairness = Fairness(turn_s, now=stopwatch(clock), idle_s=idle_s)
         self._context = Context(
             access=access,
             publishing=publishing,

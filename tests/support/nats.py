@@ -153,8 +153,18 @@ class NatsServer:
         self.kill()
 
     def pause(self) -> None:
-        """Let it stand still, its connections open."""
+        """Let it stand still, its connections open; it does when this returns."""
         self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + READY_S
+        while self._is_moving() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def _is_moving(self) -> bool:
+        """Whether any thread has not been stopped yet: a signal takes effect a little later."""
+        if self.process is None:
+            return False
+        states = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
+        return any(each.read_text().rpartition(")")[2].split()[0] not in "TtZX" for each in states)
 
     def go_on(self) -> None:
         """End a pause."""
