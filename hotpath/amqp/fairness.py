@@ -12,8 +12,8 @@ So the time that a connection takes is measured, and set against what it has ach
                and come back.
 
 Between two turns there is twice as long a time for the favoured, also when there is nothing to do for
-them now: a commit goes through several turns of the event loop, which
-are short for as long as those that wait are left alone.
+them now: a commit goes through several turns of the event loop, which are short for as long as those
+that wait are left alone.
 
 With no contention there is no waiting. What a peer that has to wait sends meanwhile stays in its
 own socket and then in its own machine. When very many wait, addresses that have used much get no
@@ -35,6 +35,8 @@ BALANCE_S: Final = 0.1
 #: to the first message or outcome at once. So a client that means well is at work soon, whoever else
 #: is there.
 WELCOME_S: Final = 0.000_5
+#: So often at the most: who attaches and detaches over and over is not new each time.
+WELCOMES: Final = 2
 #: What everybody earns by being there, seconds a second, and kept of it: enough for heartbeats.
 TRICKLE: Final = 0.000_005
 TRICKLE_S: Final = 0.000_2
@@ -77,12 +79,12 @@ class Origin:
 class Account:
     """What one connection has used and achieved."""
 
-    __slots__ = ("_balance", "_earned", "_origin", "_seen", "_used")
+    __slots__ = ("_balance", "_earned", "_origin", "_seen", "_used", "_welcomes")
 
     def __init__(self, origin: Origin, now: float) -> None:
         self._origin = origin
         self._used = self._balance = 0.0
-        self._earned = 0
+        self._earned = self._welcomes = 0
         self._seen = now
 
     @property
@@ -91,8 +93,10 @@ class Account:
         return self._balance > 0
 
     def welcome(self) -> None:
-        """What it took to come in is forgiven."""
-        self._balance = max(self._balance, WELCOME_S)
+        """What it took to come in is forgiven, WELCOMES times."""
+        if self._welcomes < WELCOMES:
+            self._welcomes += 1
+            self._balance = max(self._balance, WELCOME_S)
 
     def rank(self, now: float) -> int:
         """By what it took since it was favoured, and its address lately: the least comes first."""

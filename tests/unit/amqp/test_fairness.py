@@ -6,7 +6,14 @@ import pytest
 
 from hotpath.amqp.bounds import LINKS_FREE, SESSIONS_FREE, Holding, Shared
 from hotpath.amqp.context import Turn
-from hotpath.amqp.fairness import BUSY_USED_S, BUSY_WAITING, ORIGINS_MAX, STEP_S, Fairness
+from hotpath.amqp.fairness import (
+    BUSY_USED_S,
+    BUSY_WAITING,
+    ORIGINS_MAX,
+    STEP_S,
+    WELCOMES,
+    Fairness,
+)
 from hotpath.config import Settings
 
 TURN_S = 0.002
@@ -277,6 +284,16 @@ def test_who_is_welcome_is_favoured_for_a_moment_whatever_coming_in_took(world):
     account.welcome()
     assert account.is_favoured
     world.work(account, 0.001)
+    assert not account.is_favoured
+
+
+def test_nobody_is_new_over_and_over(world):
+    account = world.account()
+    for _ in range(WELCOMES):
+        account.welcome()
+        assert account.is_favoured
+        world.work(account, 0.001)
+    account.welcome()
     assert not account.is_favoured
 
 
