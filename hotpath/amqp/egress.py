@@ -128,6 +128,7 @@ class Egress:
             wake=self._wake,
             closed=self._on_closed,
         )
+        self._receiver.credit = self.twin.credit
         self._far: FarReceiver | None = self._receiver.far
         self._is_usual = self._is_usual and self._far is None
 

@@ -24,7 +24,7 @@ from hotpath.service.recount import recount_one
 from hotpath.service.replay import Replay
 from hotpath.service.settle import Settling
 from hotpath.service.topics import Topics
-from hotpath.service.waking import Waking
+from hotpath.service.waking import Competing, Waking, credit_unknown
 from hotpath.telemetry import Metrics, get_logger
 
 #: Payload bytes read at once when a message is no longer in memory.
@@ -53,6 +53,7 @@ class Receiver:
         feed: The subscription itself or its dead-letter queue.
         lock: Peek-lock; else what is taken is settled at once.
         wake: Called when there may be something to pull.
+        credit: How many messages it would take now; None where that is not known.
         closed: Called when the subscription is gone, or is another node's; `ended` says which.
         ended: Why, if the subscription goes on elsewhere; None when it is gone for good.
         far: The feed is here.
@@ -66,6 +67,7 @@ class Receiver:
         "_durable",
         "attached",
         "closed",
+        "credit",
         "delivered",
         "ended",
         "feed",
@@ -91,6 +93,7 @@ class Receiver:
         self.feed = feed
         self.lock = lock
         self.wake = wake
+        self.credit: Callable[[], int | None] = credit_unknown
         self.closed = closed
         self.delivered = delivered
         self.ended: HotpathError | None = None
@@ -181,7 +184,7 @@ class Delivering:
         self._clock = clock
         self._metrics = metrics
         self._receivers_max = receivers_max
-        self._receivers: dict[SubscriptionId, list[Receiver]] = {}
+        self._receivers: dict[SubscriptionId, Competing[Receiver]] = {}
         self._waking: Waking[Receiver] = Waking(clock, _call)
         self._loading: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -211,7 +214,7 @@ class Delivering:
         """
         if subscription.deleted:
             raise NotFound(f"there is no subscription {subscription.spec.id}")
-        receivers = self._receivers.setdefault(subscription.spec.id, [])
+        receivers = self._receivers.setdefault(subscription.spec.id, Competing())
         if len(receivers) >= self._receivers_max:
             raise LimitReached(f"a subscription takes {self._receivers_max} receivers at most")
         feed = self._settling.dead_letters(subscription) if dead else subscription
@@ -219,7 +222,7 @@ class Delivering:
         receiver = Receiver(
             subscription, feed, lock=lock, wake=wake, closed=closed, delivered=delivered
         )
-        receivers.append(receiver)
+        receivers.add(receiver)
         subscription.receivers += 1
         self._metrics.receivers.inc()
         self._liveness.touch(subscription, now_ms=self._clock.ticks_ms())
@@ -229,8 +232,9 @@ class Delivering:
         """Remove a receiver; what it holds under lock goes back, delivery counts unchanged."""
         subscription = receiver.subscription
         receiver.wake = receiver.closed = _nobody
-        receivers = self._receivers.get(subscription.spec.id, [])
-        if receiver not in receivers:
+        receiver.credit = credit_unknown
+        receivers = self._receivers.get(subscription.spec.id)
+        if receivers is None or receiver not in receivers:
             return
         receivers.remove(receiver)
         receiver.attached = False
@@ -247,7 +251,7 @@ class Delivering:
 
     def close_all(self, subscription: Subscription, error: HotpathError | None = None) -> None:
         """Tell every receiver that its subscription is gone, or with an error why only from here."""
-        for receiver in self._receivers.pop(subscription.spec.id, []):
+        for receiver in self._receivers.pop(subscription.spec.id, Competing()):
             self._metrics.receivers.dec()
             receiver.attached = False
             receiver.ended = error
@@ -257,7 +261,7 @@ class Delivering:
     def _note_attached(self) -> None:
         """An attached client is activity up to now; keep that durable."""
         for receivers in self._receivers.values():
-            self._liveness.attached(receivers[0].subscription)
+            self._liveness.attached(next(iter(receivers)).subscription)
 
     def count_past(self, subscription: Subscription) -> None:
         """See to it that a subscription that starts in the past knows its backlog.
@@ -302,7 +306,7 @@ class Delivering:
         receivers = self._receivers.get(subscription.spec.id)
         if receivers:
             if len(receivers) == 1:
-                _call(receivers[0].wake)
+                _call(receivers.next().wake)
             else:
                 self._waking.wake(receivers)
 

@@ -94,7 +94,13 @@ class FarReceiver(Protocol):
 
 
 class Attached(Protocol):
-    """A receiver."""
+    """A receiver.
+
+    Attributes:
+        credit: How many messages it would take now, which its edge may tell; None: not known.
+    """
+
+    credit: Callable[[], int | None]
 
     @property
     def subscription(self) -> SubscriptionView:

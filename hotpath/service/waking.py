@@ -1,13 +1,14 @@
 """Waking the receivers of one subscription: a few at a time, for each message needs one only.
 
 Whoever is woken looks for messages, and with thousands of competing receivers that would be
-thousands of looks a message, of which one finds it. So some are woken at once; the next ones, twice
-as many, a moment later, if there are still messages then: those before had no credit, do not read,
-or have gone. Each wake-up begins where the last one has stopped. And nobody is woken who cannot
-take anything because all locks of the subscription are taken: settling wakes.
+thousands of looks a message, of which one finds it. So as many are woken at once as have credit for
+what there is, and not more than some; the next ones, twice as many, a moment later, if there are
+still messages then: those before do not read, or have gone. Who has no credit is passed over: it
+comes by itself when it gets some. Each wake-up begins where the last one has stopped. And nobody is
+woken who cannot take anything because all locks of the subscription are taken: settling wakes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from hotpath.core.deadletter import DeadLetterQueue
@@ -16,68 +17,136 @@ from hotpath.ports import Clock
 
 #: Receivers that are woken at once.
 AT_ONCE: Final = 16
+#: For each of them so many are looked at whether they have credit.
+LOOKS: Final = 4
 #: Pause before the next ones are, milliseconds.
 PAUSE_MS: Final = 2
 
 
+def credit_unknown() -> None:
+    """The credit of a receiver whose edge does not tell it."""
+
+
 class Wakeable(Protocol):
-    """A receiver, as it is seen here."""
+    """A receiver, as it is seen here.
+
+    Attributes:
+        credit: How many messages it would take now; None where that is not known.
+    """
 
     feed: Subscription | DeadLetterQueue
     lock: bool
     wake: Callable[[], None]
+    credit: Callable[[], int | None]
 
 
 _R = TypeVar("_R", bound=Wakeable)
 
 
+class Competing(Generic[_R]):
+    """The receivers of one subscription, in the order in which they are woken."""
+
+    __slots__ = ("_kinds", "_members")
+
+    def __init__(self) -> None:
+        self._members: list[_R] = []
+        self._kinds: list[_R] | None = None
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[_R]:
+        return iter(self._members)
+
+    def __contains__(self, receiver: object) -> bool:
+        return receiver in self._members
+
+    def add(self, receiver: _R) -> None:
+        """One more."""
+        self._members.append(receiver)
+        self._kinds = None
+
+    def remove(self, receiver: _R) -> None:
+        """One less."""
+        self._members.remove(receiver)
+        self._kinds = None
+
+    def next(self) -> _R:
+        """The one that comes first; from now on it comes last."""
+        receiver = self._members.pop(0)
+        self._members.append(receiver)
+        return receiver
+
+    def kinds(self) -> Sequence[_R]:
+        """One of each kind: there may be thousands, but those of a kind get one answer."""
+        if self._kinds is None:
+            kinds = {(id(each.feed), each.lock): each for each in self._members}
+            self._kinds = list(kinds.values())
+        return self._kinds
+
+
 class Waking(Generic[_R]):
-    """Wakes receivers; the lists it is given are turned, so that another one comes first."""
+    """Wakes receivers."""
 
     def __init__(self, clock: Clock, call: Callable[[Callable[[], None]], None]) -> None:
         self._clock = clock
         self._call = call
-        # By the list's identity; each list is here once.
-        self._waiting: dict[int, list[_R]] = {}
+        self._waiting: set[Competing[_R]] = set()
 
-    def wake(self, receivers: list[_R]) -> None:
+    def wake(self, receivers: Competing[_R]) -> None:
         """There may be something for them."""
         if len(receivers) <= AT_ONCE:
-            if len(receivers) > 1:
-                receivers.append(receivers.pop(0))
+            receivers.next()
             for receiver in tuple(receivers):
                 self._call(receiver.wake)
             return
-        if not any(map(_may_take, _kinds(receivers))):
+        if not any(map(_may_take, receivers.kinds())):
             return
-        self._some(receivers, AT_ONCE)
-        if id(receivers) not in self._waiting:
-            self._waiting[id(receivers)] = receivers
-            self._go_on_later(receivers, AT_ONCE)
+        looked = self._some(receivers, AT_ONCE, len(receivers))
+        if receivers not in self._waiting:
+            self._waiting.add(receivers)
+            self._go_on_later(receivers, looked, AT_ONCE)
 
-    def _some(self, receivers: list[_R], count: int) -> None:
-        first = receivers[:count]
-        receivers[:] = receivers[count:] + first
-        for receiver in first:
+    def _some(self, receivers: Competing[_R], count: int, looks: int) -> int:
+        """Wake so many at the most; how many were looked at, which are at most `looks`."""
+        wanted = _wanted(receivers)
+        looks = min(looks, LOOKS * count)
+        for looked in range(looks):
+            if not receivers:
+                break
+            receiver = receivers.next()
+            credit = receiver.credit()
+            if credit == 0:
+                continue
             self._call(receiver.wake)
+            count -= 1
+            wanted -= credit or 0
+            if not count or wanted <= 0:
+                return looked + 1
+        return looks
 
-    def _go_on_later(self, receivers: list[_R], woken: int) -> None:
+    def _go_on_later(self, receivers: Competing[_R], looked: int, count: int) -> None:
         due_ms = self._clock.ticks_ms() + PAUSE_MS
-        self._clock.call_at(due_ms, lambda: self._go_on(receivers, woken))
+        self._clock.call_at(due_ms, lambda: self._go_on(receivers, looked, count))
 
-    def _go_on(self, receivers: list[_R], woken: int) -> None:
-        """Wake further ones unless everything has been taken, or all have been woken."""
-        left = len(receivers) - woken
-        if left <= 0 or not any(map(_would_take, _kinds(receivers))):
-            del self._waiting[id(receivers)]
+    def _go_on(self, receivers: Competing[_R], looked: int, count: int) -> None:
+        """Wake further ones unless everything has been taken, or all have been looked at."""
+        left = len(receivers) - looked
+        if left <= 0 or not any(map(_would_take, receivers.kinds())):
+            self._waiting.discard(receivers)
             return
-        self._some(receivers, min(left, woken))
-        self._go_on_later(receivers, 2 * woken)
+        looked += self._some(receivers, count, left)
+        self._go_on_later(receivers, looked, 2 * count)
 
 
-def _kinds(receivers: list[_R]) -> Iterable[_R]:
-    """One of each kind; there are thousands of receivers, but those of a kind get one answer."""
-    return {(id(each.feed), each.lock): each for each in receivers}.values()
+def _wanted(receivers: Competing[_R]) -> float:
+    """Credit that is enough for what there is, as far as that is known."""
+    most = 1.0
+    for each in receivers.kinds():
+        if not isinstance(each.feed, Subscription):
+            return float("inf")
+        most = max(most, each.feed.ready_count)
+    return most
 
 
 def _would_take(receiver: Wakeable) -> bool:

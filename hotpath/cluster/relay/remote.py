@@ -29,6 +29,7 @@ from hotpath.model.subscription import SubscriptionSpec
 from hotpath.ports import Clock
 from hotpath.service.clock import sleep_until
 from hotpath.service.feeds import Refused, What
+from hotpath.service.waking import credit_unknown
 from hotpath.telemetry import get_logger
 
 #: How long an owner is looked for when a client attaches, and how often, milliseconds.
@@ -132,6 +133,7 @@ class RemoteReceiver:
         feed: Stands for the feed.
         lock: Peek-lock; else what is taken is settled at once.
         wake: Called when there may be something to pull.
+        credit: As of a local receiver; the owner does not ask for it.
         closed: Called when the link has ended; `ended` says why, None: the subscription is gone.
         attached: Neither detached nor closed yet.
         pending: As of a local receiver; nothing is kept back here.
@@ -154,6 +156,7 @@ class RemoteReceiver:
         self.dead = dead
         self.lock = lock
         self.wake = wake
+        self.credit: Callable[[], int | None] = credit_unknown
         self.closed = closed
         self.ended: HotpathError | None = None
         self.attached = True
