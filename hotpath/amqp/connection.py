@@ -349,7 +349,7 @@ class Connection:
             return
         is_open = open_link(self, link)  # type: ignore[arg-type]  # an opaque pointer
         if is_open and len(self.engine.links) <= WELCOME_LINKS:
-            self.account.welcome()
+            self.context.fairness.welcome(self.account)
         self._refused_links = 0 if is_open else self._refused_links + 1
         limit = self.context.settings.refused_links_max
         if self._refused_links > limit:
@@ -423,7 +423,7 @@ class Connection:
 
     def _on_first_right(self) -> None:
         self._probation = None
-        self.account.welcome()
+        self.context.fairness.welcome(self.account)
         self.on_authorized()
 
     def recheck(self) -> None:

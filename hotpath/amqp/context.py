@@ -66,17 +66,21 @@ class Turn:
         fairness, others = self._fairness, []
         for connection in dirty:
             if not connection.account.is_favoured:
+                # What it has sent may have been stored just now.
+                fairness.note(connection.account, connection.earned)
+            if not connection.account.is_favoured:
                 others.append(connection)
             elif fairness.is_contended:
                 self._flush(connection)
             else:
                 connection.flush()
         for connection in others:
-            if fairness.may_go(connection.account):
+            if fairness.may_go(connection.account, sending=True):
                 self._flush(connection)
             else:
                 self._late.add(connection)
-                fairness.wait(connection.account, partial(self._flush_late, connection))
+                go_on = partial(self._flush_late, connection)
+                fairness.wait(connection.account, go_on, sending=True)
 
     def _flush_late(self, connection: Flushable) -> None:
         self._late.discard(connection)
@@ -85,7 +89,7 @@ class Turn:
     def _flush(self, connection: Flushable) -> None:
         started = self._fairness.now()
         connection.flush()
-        self._fairness.charge(connection.account, started, connection.earned)
+        self._fairness.charge(connection.account, started, connection.earned, sending=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ So the time that a connection takes is measured, and set against what it has ach
     favoured   more earned than used: read and sent to at once, whatever the others do
     others     together so much time in a turn (`fair_turn_ms`) for reads, log-ins, leaving and what
                they are sent; who would be over it waits, with one small read kept and its socket
-               not read any more. Of those that wait, the one that has used least comes first, its
-               address included: a new client comes before those that have made work for long, or go
-               and come back.
+               not read any more. Of those that wait, who has just got its first right or link comes
+               first; then the one that has used least, its address included: a new client comes
+               before those that have made work for long, or go and come back.
 
-Between two turns there is twice as long a time for the favoured, also when there is nothing to do for
-them now: a commit goes through several turns of the event loop, which are short for as long as those
-that wait are left alone.
+Between two turns there is twice as long a time for the favoured as the others have had, also when
+there is nothing to do for them now: a commit goes through several turns of the event loop, which are
+short for as long as those that wait are left alone.
 
 With no contention there is no waiting. What a peer that has to wait sends meanwhile stays in its
 own socket and then in its own machine. When very many wait, addresses that have used much get no
@@ -21,20 +21,24 @@ further connection until there are fewer.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 #: What one useful message or outcome is worth, seconds of reading: some times what it takes.
 EARNED_S: Final = 0.000_5
 #: What is kept of earnings, and owed of time, at the most, seconds.
 BALANCE_S: Final = 0.1
-#: What the first right, and the first link, leaves a connection with at least, seconds: enough to go on
-#: to the first message or outcome at once. So a client that means well is at work soon, whoever else
-#: is there.
+#: Once it has its first right, and its first link, a connection comes first among those that wait, for so
+#: many seconds of reading and so often when something is to be sent: enough to go on to the first
+#: message, or to be sent some and give the first outcome. So a client that means well is at work soon,
+#: whoever else is there; and when thousands come they share what all others share.
 WELCOME_S: Final = 0.000_5
+WELCOME_SENDS: Final = 4
+#: But not when its address has used so much lately, seconds: who goes and comes back is not new.
+WELCOME_USED_S: Final = 0.005
 #: So often at the most: who attaches and detaches over and over is not new each time.
 WELCOMES: Final = 2
 #: What everybody earns by being there, seconds a second, and kept of it: enough for heartbeats.
@@ -42,6 +46,9 @@ TRICKLE: Final = 0.000_005
 TRICKLE_S: Final = 0.000_2
 #: For one part of the time that the others get while there is contention, the favoured get so many.
 IDLE_PARTS: Final = 2
+#: A turn that took longer than it should is followed by a longer time for the favoured, up to so many
+#: times the usual one.
+REST_MAX: Final = 10
 #: Of those that wait, so many go on in a turn at the most, however little time they take.
 AT_ONCE: Final = 64
 #: Differences below it do not count among those that wait: who has begun to log in must not stand
@@ -77,14 +84,31 @@ class Origin:
 
 
 class Account:
-    """What one connection has used and achieved."""
+    """What one connection has used and achieved.
 
-    __slots__ = ("_balance", "_earned", "_origin", "_seen", "_used", "_welcomes")
+    Attributes:
+        waits: The numbers under which it waits.
+    """
+
+    __slots__ = (
+        "_balance",
+        "_earned",
+        "_is_new",
+        "_origin",
+        "_seen",
+        "_used",
+        "_welcome_s",
+        "_welcome_sends",
+        "_welcomes",
+        "waits",
+    )
 
     def __init__(self, origin: Origin, now: float) -> None:
         self._origin = origin
-        self._used = self._balance = 0.0
-        self._earned = self._welcomes = 0
+        self.waits: set[int] = set()
+        self._used = self._balance = self._welcome_s = 0.0
+        self._earned = self._welcomes = self._welcome_sends = 0
+        self._is_new = False
         self._seen = now
 
     @property
@@ -92,23 +116,45 @@ class Account:
         """Whether it has achieved more than it has cost."""
         return self._balance > 0
 
-    def welcome(self) -> None:
-        """What it took to come in is forgiven, WELCOMES times."""
-        if self._welcomes < WELCOMES:
+    def comes_first(self, *, sending: bool) -> bool:
+        """Whether it comes before the others that wait, to be read or to be sent something."""
+        if self._balance > 0:
+            return True
+        return self._welcome_sends > 0 if sending else self._welcome_s > 0
+
+    def welcome(self, now: float) -> None:
+        """Let it come first for a while, and forgive what coming in took, WELCOMES times."""
+        if self._welcomes < WELCOMES and self._origin.used(now) < WELCOME_USED_S:
             self._welcomes += 1
-            self._balance = max(self._balance, WELCOME_S)
+            self._balance = max(self._balance, 0.0)
+            self._welcome_s, self._welcome_sends = WELCOME_S, WELCOME_SENDS
+            self._is_new = True
 
     def rank(self, now: float) -> int:
         """By what it took since it was favoured, and its address lately: the least comes first."""
         return int((self._used + self._origin.used(now)) / STEP_S)
 
-    def charge(self, began: float, ended: float, earned: int) -> None:
+    def note(self, earned: int) -> None:
+        """So much has been achieved in all."""
+        if earned != self._earned:
+            gained = EARNED_S * (earned - self._earned)
+            self._earned = earned
+            self._balance = min(self._balance + gained, BALANCE_S)
+
+    def charge(self, began: float, ended: float, earned: int, *, sending: bool) -> None:
         """Something took so long; `earned` counts what has been achieved in all."""
         took, gained = ended - began, EARNED_S * (earned - self._earned)
+        # What it became welcome in belongs to coming in.
+        counted = 0.0 if self._is_new else took
+        self._is_new = False
+        if sending:
+            self._welcome_sends -= 1
+        else:
+            self._welcome_s -= counted
         balance = self._balance
         if balance < TRICKLE_S:
             balance = min(balance + TRICKLE * (ended - self._seen), TRICKLE_S)
-        self._balance = max(min(balance + gained - took, BALANCE_S), -BALANCE_S)
+        self._balance = max(min(balance + gained - counted, BALANCE_S), -BALANCE_S)
         self._earned, self._seen = earned, ended
         if self._balance > 0:
             # It was well used.
@@ -119,6 +165,14 @@ class Account:
             self._origin.add(took, ended)
 
 
+class _Wait(NamedTuple):
+    """Somebody who waits, and what is called when it is his turn."""
+
+    account: Account
+    go_on: Callable[[], None]
+    sending: bool
+
+
 class Fairness:
     """Decides for all sockets of the edge.
 
@@ -126,6 +180,7 @@ class Fairness:
         turn_s: Time in a turn for all that are not favoured, seconds.
         now: Seconds that this thread has worked; they are meant wherever seconds are spoken of.
         idle_s: Time between two turns for those that are favoured, seconds; none: as soon as can be.
+            Longer after a turn that took longer than `turn_s`.
         later: Calls back in the next turn, instead of the event loop.
     """
 
@@ -138,13 +193,17 @@ class Fairness:
         later: Callable[[Callable[[], None]], None] | None = None,
     ) -> None:
         self.now = now
-        self._idle_s = idle_s
+        self._idle_s = self._rest_s = idle_s
         self.turn_s = turn_s
         self._later = later or self._call_later
         self._spent = 0.0
         self._is_turn_due = False
-        self._waiting: list[tuple[int, int, Callable[[], None]]] = []
-        self._order = count()
+        # Those that wait by number, in the order of their coming; the numbers of those that do not
+        # come first, by rank; and of those that do.
+        self._waiting: dict[int, _Wait] = {}
+        self._ranked: list[tuple[int, int]] = []
+        self._first: deque[int] = deque()
+        self._numbers = count()
         self._origins: OrderedDict[str, Origin] = OrderedDict()
 
     def __len__(self) -> int:
@@ -177,24 +236,73 @@ class Fairness:
         """Whether nobody waits, and there is time left in this turn."""
         return not self._waiting and self._spent < self.turn_s
 
-    def may_go(self, account: Account) -> bool:
-        """Whether what a connection has to do may be done now; if not, it has to `wait`."""
+    def may_go(self, account: Account, *, sending: bool = False) -> bool:
+        """Whether what a connection has to do may be done now; if not, it has to `wait`.
+
+        `sending`: something is to be sent to it; else it is to be read.
+        """
         if account.is_favoured:
             return True
         if self._spent >= self.turn_s:
             return False
-        return not self._waiting or account.rank(self.now()) < self._waiting[0][0]
+        if not self._waiting:
+            return True
+        if self._first:
+            return False
+        is_first = account.comes_first(sending=sending)
+        return is_first or account.rank(self.now()) < self._ranked[0][0]
 
-    def charge(self, account: Account, began: float, earned: int) -> None:
+    def welcome(self, account: Account) -> None:
+        """A connection has got a right or a link: it comes first for a while."""
+        account.welcome(self.now())
+        self._advance(account)
+
+    def note(self, account: Account, earned: int) -> None:
+        """A connection has achieved so much in all."""
+        account.note(earned)
+        self._advance(account)
+
+    def _advance(self, account: Account) -> None:
+        """What waits for one that comes first now is not to wait where it stood."""
+        if account.waits and account.comes_first(sending=False):
+            waits, account.waits = account.waits, set()
+            for number in sorted(waits):
+                self._put(self._waiting.pop(number))
+            if len(self._ranked) > 2 * len(self._waiting) + AT_ONCE:
+                self._ranked = [each for each in self._ranked if each[1] in self._waiting]
+                heapify(self._ranked)
+
+    def _put(self, wait: _Wait) -> None:
+        number, account = next(self._numbers), wait.account
+        self._waiting[number] = wait
+        if account.comes_first(sending=wait.sending):
+            self._first.append(number)
+        else:
+            account.waits.add(number)
+            heappush(self._ranked, (account.rank(self.now()), number))
+
+    def _take(self) -> Callable[[], None]:
+        """Who comes first of those that wait."""
+        if self._first:
+            return self._waiting.pop(self._first.popleft()).go_on
+        while True:
+            number = heappop(self._ranked)[1]
+            wait = self._waiting.pop(number, None)
+            if wait is not None:
+                wait.account.waits.discard(number)
+                return wait.go_on
+
+    def charge(self, account: Account, began: float, earned: int, *, sending: bool = False) -> None:
         """What began at a time for a connection is over."""
         ended = self.now()
         if not account.is_favoured:
             self.spend(ended - began)
-        account.charge(began, ended, earned)
+        account.charge(began, ended, earned, sending=sending)
+        self._advance(account)
 
-    def wait(self, account: Account, go_on: Callable[[], None]) -> None:
+    def wait(self, account: Account, go_on: Callable[[], None], *, sending: bool = False) -> None:
         """Call `go_on` when it is this connection's turn."""
-        heappush(self._waiting, (account.rank(self.now()), next(self._order), go_on))
+        self._put(_Wait(account, go_on, sending))
         self._expect_turn()
 
     async def turn_of(self, account: Account) -> None:
@@ -222,7 +330,7 @@ class Fairness:
     def finish(self) -> None:
         """Let all go on that wait, whatever it takes: the edge is closing."""
         while self._waiting:
-            heappop(self._waiting)[2]()
+            self._take()()
 
     def _expect_turn(self) -> None:
         if not self._is_turn_due:
@@ -237,13 +345,16 @@ class Fairness:
         for _ in range(AT_ONCE):
             if not self._waiting or max(self._spent, self.now() - began) >= self.turn_s:
                 break
-            heappop(self._waiting)[2]()
+            self._take()()
+        if self._idle_s:
+            took = (self.now() - began) / self.turn_s
+            self._rest_s = self._idle_s * min(max(took, 1.0), REST_MAX)
         if self._waiting:
             self._expect_turn()
 
     def _call_later(self, callback: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         if self._idle_s:
-            loop.call_later(self._idle_s, callback)
+            loop.call_later(self._rest_s, callback)
         else:
             loop.call_soon(callback)

@@ -15,7 +15,7 @@ from hotpath.amqp.fairness import Fairness
 #: Bytes read from a socket at once.
 READ_BYTES: Final = 262_144
 #: The same of one that has not earned more: what is kept when it must wait.
-SMALL_READ_BYTES: Final = 2_048
+SMALL_READ_BYTES: Final = 512
 
 
 class SocketSink(asyncio.BufferedProtocol):

@@ -17,8 +17,8 @@ from hotpath.ports import Clock
 
 #: Receivers that are woken at once.
 AT_ONCE: Final = 16
-#: For each of them so many are looked at whether they have credit.
-LOOKS: Final = 4
+#: Receivers that are looked at, whether they have credit, at once.
+LOOKS: Final = 256
 #: Pause before the next ones are, milliseconds.
 PAUSE_MS: Final = 2
 
@@ -44,11 +44,17 @@ _R = TypeVar("_R", bound=Wakeable)
 
 
 class Competing(Generic[_R]):
-    """The receivers of one subscription, in the order in which they are woken."""
+    """The receivers of one subscription, in the order in which they are woken.
 
-    __slots__ = ("_kinds", "_members")
+    Attributes:
+        looked: How many of them have been looked at, since all had been the last time.
+        woken: How many of these were woken the last time.
+    """
+
+    __slots__ = ("_kinds", "_members", "looked", "woken")
 
     def __init__(self) -> None:
+        self.looked = self.woken = 0
         self._members: list[_R] = []
         self._kinds: list[_R] | None = None
 
@@ -70,6 +76,8 @@ class Competing(Generic[_R]):
         """One less."""
         self._members.remove(receiver)
         self._kinds = None
+        # It may have been one of those.
+        self.looked = max(self.looked - 1, 0)
 
     def next(self) -> _R:
         """The one that comes first; from now on it comes last."""
@@ -102,44 +110,45 @@ class Waking(Generic[_R]):
             return
         if not any(map(_may_take, receivers.kinds())):
             return
-        looked = self._some(receivers, AT_ONCE, len(receivers))
+        if receivers not in self._waiting or receivers.looked >= len(receivers):
+            receivers.looked = receivers.woken = 0
+        woken = self._some(receivers, AT_ONCE, enough=_enough(receivers))
+        receivers.woken = max(receivers.woken, woken)
         if receivers not in self._waiting:
             self._waiting.add(receivers)
-            self._go_on_later(receivers, looked, AT_ONCE)
+            self._go_on_later(receivers)
 
-    def _some(self, receivers: Competing[_R], count: int, looks: int) -> int:
-        """Wake so many at the most; how many were looked at, which are at most `looks`."""
-        wanted = _wanted(receivers)
-        looks = min(looks, LOOKS * count)
-        for looked in range(looks):
-            if not receivers:
+    def _some(self, receivers: Competing[_R], count: int, *, enough: float) -> int:
+        """Wake up to `count`, until their credit is enough; how many were woken."""
+        woken = 0
+        for _ in range(min(len(receivers) - receivers.looked, LOOKS)):
+            if not receivers or woken == count or enough <= 0:
                 break
             receiver = receivers.next()
+            receivers.looked += 1
             credit = receiver.credit()
-            if credit == 0:
-                continue
-            self._call(receiver.wake)
-            count -= 1
-            wanted -= credit or 0
-            if not count or wanted <= 0:
-                return looked + 1
-        return looks
+            if credit != 0:
+                self._call(receiver.wake)
+                woken += 1
+                enough -= credit or 0
+        return woken
 
-    def _go_on_later(self, receivers: Competing[_R], looked: int, count: int) -> None:
+    def _go_on_later(self, receivers: Competing[_R]) -> None:
         due_ms = self._clock.ticks_ms() + PAUSE_MS
-        self._clock.call_at(due_ms, lambda: self._go_on(receivers, looked, count))
+        self._clock.call_at(due_ms, lambda: self._go_on(receivers))
 
-    def _go_on(self, receivers: Competing[_R], looked: int, count: int) -> None:
+    def _go_on(self, receivers: Competing[_R]) -> None:
         """Wake further ones unless everything has been taken, or all have been looked at."""
-        left = len(receivers) - looked
+        left = len(receivers) - receivers.looked
         if left <= 0 or not any(map(_would_take, receivers.kinds())):
             self._waiting.discard(receivers)
             return
-        looked += self._some(receivers, count, left)
-        self._go_on_later(receivers, looked, 2 * count)
+        count = max(2 * receivers.woken, 1)
+        receivers.woken = self._some(receivers, count, enough=float("inf"))
+        self._go_on_later(receivers)
 
 
-def _wanted(receivers: Competing[_R]) -> float:
+def _enough(receivers: Competing[_R]) -> float:
     """Credit that is enough for what there is, as far as that is known."""
     most = 1.0
     for each in receivers.kinds():

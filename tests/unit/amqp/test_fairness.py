@@ -7,10 +7,15 @@ import pytest
 from hotpath.amqp.bounds import LINKS_FREE, SESSIONS_FREE, Holding, Shared
 from hotpath.amqp.context import Turn
 from hotpath.amqp.fairness import (
+    AT_ONCE,
     BUSY_USED_S,
     BUSY_WAITING,
     ORIGINS_MAX,
+    REST_MAX,
     STEP_S,
+    WELCOME_S,
+    WELCOME_SENDS,
+    WELCOME_USED_S,
     WELCOMES,
     Fairness,
 )
@@ -277,24 +282,128 @@ async def test_what_becomes_due_while_others_are_late_is_flushed_in_its_turn(wor
     assert world.done == ["0", "1", "2", "again", "again"]
 
 
-def test_who_is_welcome_is_favoured_for_a_moment_whatever_coming_in_took(world):
+def crowd(world, count: int = 6) -> None:
+    """Others that wait, all with nothing used yet."""
+    world.work(world.account("192.0.2.3"), 2 * TURN_S)
+    for number in range(count):
+        world.ask(str(number), world.account(f"192.0.2.{100 + number}"))
+
+
+def test_who_is_welcome_comes_before_those_that_wait(world):
+    crowd(world)
+    newcomer = world.account()
+    world.fairness.welcome(newcomer)
+    assert not world.ask("new", newcomer, 0.000_01)
+    world.turn()
+    assert world.done[0] == "new"
+
+
+def test_who_becomes_welcome_while_he_waits_comes_forward(world):
+    crowd(world)
+    newcomer = world.account()
+    world.ask("new", newcomer)
+    world.fairness.welcome(newcomer)
+    world.turn()
+    assert world.done[0] == "new"
+    for _ in range(10):
+        world.turn()
+    assert sorted(world.done) == ["0", "1", "2", "3", "4", "5", "new"]
+    assert len(world.fairness) == 0
+
+
+def test_who_achieves_something_while_he_waits_comes_forward(world):
+    crowd(world)
+    publisher = world.account()
+    world.ask("publisher", publisher)
+    world.fairness.note(publisher, 1)
+    assert publisher.is_favoured
+    world.turn()
+    assert world.done[0] == "publisher"
+
+
+def test_those_that_are_welcome_share_the_time_of_all_that_wait(world):
+    crowd(world)
+    for number in range(8):
+        account = world.account(f"198.51.100.{number}")
+        world.fairness.welcome(account)
+        assert not world.ask(f"new {number}", account)
+    world.turn()
+    assert len(world.done) == round(TURN_S / 0.001)
+
+
+def test_a_welcome_is_used_up(world):
     account = world.account()
-    world.work(account, 0.05)
-    assert not account.is_favoured
-    account.welcome()
+    world.fairness.welcome(account)
+    world.work(account, 0.1)
+    assert account.comes_first(sending=False), "coming in itself does not count"
+    world.work(account, WELCOME_S)
+    assert not account.comes_first(sending=False)
+    for _ in range(WELCOME_SENDS):
+        assert account.comes_first(sending=True)
+        began = world.seconds
+        world.fairness.charge(account, began, 0, sending=True)
+    assert not account.comes_first(sending=True)
+
+
+def test_after_a_welcome_the_first_that_is_achieved_is_worth_as_much_as_any(world):
+    account = world.account()
+    world.work(account, 0.004)
+    world.fairness.welcome(account)
+    world.work(account, 0.000_1)
+    world.work(account, 0.000_1, earned=1)
     assert account.is_favoured
-    world.work(account, 0.001)
-    assert not account.is_favoured
 
 
 def test_nobody_is_new_over_and_over(world):
     account = world.account()
     for _ in range(WELCOMES):
-        account.welcome()
-        assert account.is_favoured
-        world.work(account, 0.001)
-    account.welcome()
-    assert not account.is_favoured
+        world.fairness.welcome(account)
+        assert account.comes_first(sending=False)
+        world.work(account, 0.000_1)
+        world.work(account, WELCOME_S)
+    world.fairness.welcome(account)
+    assert not account.comes_first(sending=False)
+
+
+def test_who_goes_and_comes_back_is_not_welcome_each_time(world):
+    world.work(world.account("192.0.2.9"), 2 * WELCOME_USED_S)
+    again = world.account("192.0.2.9")
+    world.fairness.welcome(again)
+    assert not again.comes_first(sending=False)
+
+
+def test_what_is_kept_of_those_that_came_forward_is_bounded(world):
+    crowd(world, 40)
+    publisher = world.account()
+    for earned in range(1, 1_000):
+        world.ask("publisher", publisher)
+        world.fairness.note(publisher, earned)
+        world.work(publisher, 0.2, earned=earned)
+        world.fairness._take()
+    assert len(world.fairness._ranked) <= 3 * (40 + AT_ONCE)
+
+
+def test_after_a_long_turn_the_favoured_have_longer(monkeypatch):
+    waited = []
+
+    class Loop:
+        def call_later(self, seconds, callback):
+            waited.append((seconds, callback))
+
+    monkeypatch.setattr(asyncio, "get_running_loop", Loop)
+    world = World()
+    fairness = Fairness(TURN_S, now=lambda: world.seconds, idle_s=2 * TURN_S)
+
+    def work(took: float) -> None:
+        world.seconds += took
+
+    fairness.spend(TURN_S)
+    fairness.wait(world.account(), lambda: work(3 * TURN_S))
+    fairness.wait(world.account(), lambda: work(100 * TURN_S))
+    fairness.wait(world.account(), lambda: work(0))
+    for _ in range(3):
+        waited[-1][1]()
+    assert [round(seconds / TURN_S, 6) for seconds, _ in waited] == [2, 6, 2 * REST_MAX]
 
 
 async def test_of_those_that_are_late_the_one_that_has_used_least_comes_first(world):

@@ -58,3 +58,41 @@ async def test_nobody_is_woken_who_can_lock_nothing_and_all_are_when_there_is_ro
     await settle()
     assert woken(readers) > before
     assert max(readers, key=lambda reader: reader.woken).pull() == [3]
+
+
+async def test_as_many_are_woken_as_have_credit_for_what_there_is(rig):
+    _, readers = await readers_of(rig)
+    for reader in readers:
+        reader.receiver.credit = lambda: 2
+    await rig.publish(*range(6))
+    assert woken(readers) == 3
+
+
+async def test_who_has_no_credit_is_passed_over(rig):
+    _, readers = await readers_of(rig)
+    for number, reader in enumerate(readers):
+        reader.receiver.credit = (lambda: 5) if number == 40 else (lambda: 0)
+    await rig.publish(1)
+    await rig.clock.advance(10 * PAUSE_MS)
+    assert [number for number, reader in enumerate(readers) if reader.woken] == [40]
+
+
+async def test_when_those_with_credit_take_nothing_the_others_are_woken(rig):
+    _, readers = await readers_of(rig)
+    for reader in readers:
+        reader.receiver.credit = lambda: 1_000
+    await rig.publish(1)
+    assert woken(readers) == 1
+    await rig.clock.advance(10 * PAUSE_MS)
+    assert [reader.woken for reader in readers] == [1] * MANY
+
+
+async def test_who_goes_while_others_are_woken_is_not_looked_at_any_more(rig):
+    _, readers = await readers_of(rig)
+    for reader in readers:
+        reader.receiver.credit = lambda: 1_000
+    await rig.publish(1)
+    for reader in readers[:90]:
+        reader.detach()
+    await rig.clock.advance(10 * PAUSE_MS)
+    assert all(reader.woken == 1 for reader in readers[90:])
