@@ -54,6 +54,7 @@ class Receiver:
         lock: Peek-lock; else what is taken is settled at once.
         wake: Called when there may be something to pull.
         credit: How many messages it would take now; None where that is not known.
+        asked: It has been woken as one of many, and has not come to pull since.
         closed: Called when the subscription is gone, or is another node's; `ended` says which.
         ended: Why, if the subscription goes on elsewhere; None when it is gone for good.
         far: The feed is here.
@@ -65,6 +66,7 @@ class Receiver:
 
     __slots__ = (
         "_durable",
+        "asked",
         "attached",
         "closed",
         "credit",
@@ -98,6 +100,7 @@ class Receiver:
         self.delivered = delivered
         self.ended: HotpathError | None = None
         self.attached = True
+        self.asked = False
         self.pending = 0
         # With the payloads, which the batch may have lost until they are handed out.
         self._durable: deque[tuple[Taken, Sequence[bytes]]] = deque()
@@ -233,6 +236,7 @@ class Delivering:
         subscription = receiver.subscription
         receiver.wake = receiver.closed = _nobody
         receiver.credit = credit_unknown
+        receiver.asked = False
         receivers = self._receivers.get(subscription.spec.id)
         if receivers is None or receiver not in receivers:
             return
@@ -318,6 +322,7 @@ class Delivering:
         Fewer, or none, when there are no more, or when the next one must be read from disk first:
         the receiver is woken again when it has been.
         """
+        receiver.asked = False
         if receiver.lock:
             return self._take(receiver, limit)
         # At most once: a message goes out only when nothing can bring it back.
@@ -338,6 +343,7 @@ class Delivering:
             now_ms: Monotonic milliseconds.
         """
         subscription = receiver.subscription
+        receiver.asked = False
         if subscription.deleted:
             return None
         holding = subscription.take_run(limit, receiver=receiver, now_ms=now_ms)

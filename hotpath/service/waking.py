@@ -2,10 +2,12 @@
 
 Whoever is woken looks for messages, and with thousands of competing receivers that would be
 thousands of looks a message, of which one finds it. So as many are woken at once as have credit for
-what there is, and not more than some; the next ones, twice as many, a moment later, if there are
-still messages then: those before do not read, or have gone. Who has no credit is passed over: it
-comes by itself when it gets some. Each wake-up begins where the last one has stopped. And nobody is
-woken who cannot take anything because all locks of the subscription are taken: settling wakes.
+what there is, and not more than some; while these are on their way nobody else is. If there are
+still messages when they have come, or when they do not come, twice as many are woken, and so on
+through all of them. Passed over is who has no credit, for it comes by itself when it gets some, and
+who has been woken and not come yet: it does not read. Each wake-up begins where the last one has
+stopped. And nobody is woken who cannot take anything because all locks of the subscription are
+taken: settling wakes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +23,8 @@ AT_ONCE: Final = 16
 LOOKS: Final = 256
 #: Pause before the next ones are, milliseconds.
 PAUSE_MS: Final = 2
+#: So long those that were woken may take to come before others are woken instead, milliseconds.
+PATIENCE_MS: Final = 20
 
 
 def credit_unknown() -> None:
@@ -32,12 +36,14 @@ class Wakeable(Protocol):
 
     Attributes:
         credit: How many messages it would take now; None where that is not known.
+        asked: It has been woken, and has not come to pull since.
     """
 
     feed: Subscription | DeadLetterQueue
     lock: bool
     wake: Callable[[], None]
     credit: Callable[[], int | None]
+    asked: bool
 
 
 _R = TypeVar("_R", bound=Wakeable)
@@ -48,13 +54,15 @@ class Competing(Generic[_R]):
 
     Attributes:
         looked: How many of them have been looked at, since all had been the last time.
-        woken: How many of these were woken the last time.
+        woken: Those that were woken the last time.
+        until_ms: How long these are waited for.
     """
 
-    __slots__ = ("_kinds", "_members", "looked", "woken")
+    __slots__ = ("_kinds", "_members", "looked", "until_ms", "woken")
 
     def __init__(self) -> None:
-        self.looked = self.woken = 0
+        self.looked = self.until_ms = 0
+        self.woken: list[_R] = []
         self._members: list[_R] = []
         self._kinds: list[_R] | None = None
 
@@ -78,6 +86,10 @@ class Competing(Generic[_R]):
         self._kinds = None
         # It may have been one of those.
         self.looked = max(self.looked - 1, 0)
+
+    def expects(self, now_ms: int) -> bool:
+        """Whether those that were woken the last time have all not come yet, and still may."""
+        return now_ms < self.until_ms and all(each.asked for each in self.woken)
 
     def next(self) -> _R:
         """The one that comes first; from now on it comes last."""
@@ -108,30 +120,35 @@ class Waking(Generic[_R]):
             for receiver in tuple(receivers):
                 self._call(receiver.wake)
             return
+        is_under_way = receivers in self._waiting
+        if is_under_way and receivers.expects(self._clock.ticks_ms()):
+            return
         if not any(map(_may_take, receivers.kinds())):
             return
-        if receivers not in self._waiting or receivers.looked >= len(receivers):
-            receivers.looked = receivers.woken = 0
-        woken = self._some(receivers, AT_ONCE, enough=_enough(receivers))
-        receivers.woken = max(receivers.woken, woken)
-        if receivers not in self._waiting:
+        if not is_under_way or receivers.looked >= len(receivers):
+            receivers.looked = 0
+        self._some(receivers, AT_ONCE, enough=_enough(receivers))
+        if not is_under_way:
             self._waiting.add(receivers)
             self._go_on_later(receivers)
 
-    def _some(self, receivers: Competing[_R], count: int, *, enough: float) -> int:
-        """Wake up to `count`, until their credit is enough; how many were woken."""
-        woken = 0
+    def _some(self, receivers: Competing[_R], count: int, *, enough: float) -> None:
+        """Wake up to `count` of those not looked at yet, until their credit is enough."""
+        woken: list[_R] = []
         for _ in range(min(len(receivers) - receivers.looked, LOOKS)):
-            if not receivers or woken == count or enough <= 0:
+            if not receivers or len(woken) == count or enough <= 0:
                 break
             receiver = receivers.next()
             receivers.looked += 1
             credit = receiver.credit()
-            if credit != 0:
-                self._call(receiver.wake)
-                woken += 1
-                enough -= credit or 0
-        return woken
+            if receiver.asked or credit == 0:
+                continue
+            receiver.asked = True
+            self._call(receiver.wake)
+            woken.append(receiver)
+            enough -= credit or 0
+        receivers.woken = woken
+        receivers.until_ms = self._clock.ticks_ms() + PATIENCE_MS if woken else 0
 
     def _go_on_later(self, receivers: Competing[_R]) -> None:
         due_ms = self._clock.ticks_ms() + PAUSE_MS
@@ -142,9 +159,11 @@ class Waking(Generic[_R]):
         left = len(receivers) - receivers.looked
         if left <= 0 or not any(map(_would_take, receivers.kinds())):
             self._waiting.discard(receivers)
+            receivers.woken = []
             return
-        count = max(2 * receivers.woken, 1)
-        receivers.woken = self._some(receivers, count, enough=float("inf"))
+        if not receivers.expects(self._clock.ticks_ms()):
+            count = max(2 * len(receivers.woken), 1)
+            self._some(receivers, count, enough=float("inf"))
         self._go_on_later(receivers)
 
 

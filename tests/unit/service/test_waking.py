@@ -1,6 +1,6 @@
 """Many competing receivers: a few are woken for a message, the others when those take nothing."""
 
-from hotpath.service.waking import AT_ONCE, PAUSE_MS
+from hotpath.service.waking import AT_ONCE, PATIENCE_MS, PAUSE_MS
 from tests.support.clock import settle
 
 MANY = 100
@@ -27,7 +27,7 @@ async def test_a_message_wakes_a_few_of_many_receivers(rig):
 async def test_when_those_take_nothing_the_others_are_woken_each_once(rig):
     _, readers = await readers_of(rig)
     await rig.publish(1)
-    await rig.clock.advance(10 * PAUSE_MS)
+    await rig.clock.advance(10 * PATIENCE_MS)
     assert [reader.woken for reader in readers] == [1] * MANY
 
 
@@ -83,7 +83,7 @@ async def test_when_those_with_credit_take_nothing_the_others_are_woken(rig):
         reader.receiver.credit = lambda: 1_000
     await rig.publish(1)
     assert woken(readers) == 1
-    await rig.clock.advance(10 * PAUSE_MS)
+    await rig.clock.advance(10 * PATIENCE_MS)
     assert [reader.woken for reader in readers] == [1] * MANY
 
 
@@ -94,5 +94,36 @@ async def test_who_goes_while_others_are_woken_is_not_looked_at_any_more(rig):
     await rig.publish(1)
     for reader in readers[:90]:
         reader.detach()
-    await rig.clock.advance(10 * PAUSE_MS)
+    await rig.clock.advance(10 * PATIENCE_MS)
     assert all(reader.woken == 1 for reader in readers[90:])
+
+
+async def test_while_those_that_were_woken_are_on_their_way_nobody_else_is(rig):
+    _, readers = await readers_of(rig)
+    for reader in readers:
+        reader.receiver.credit = lambda: 1_000
+    for number in range(5):
+        await rig.publish(number)
+        await rig.clock.advance(PAUSE_MS)
+    assert woken(readers) == 1
+    first = next(reader for reader in readers if reader.woken)
+    assert first.pull() == [1, 2, 3, 4, 5]
+    await rig.publish(6)
+    await rig.clock.advance(PAUSE_MS)
+    assert woken(readers) == 2
+    assert first.woken == 1
+
+
+async def test_who_does_not_come_is_passed_over_the_next_time(rig):
+    _, readers = await readers_of(rig)
+    for reader in readers:
+        reader.receiver.credit = lambda: 1_000
+    await rig.publish(1)
+    await rig.clock.advance(20 * PATIENCE_MS)
+    assert woken(readers) == MANY
+    reading = readers[70]
+    assert reading.pull() == [1]
+    await rig.publish(2)
+    await rig.clock.advance(PAUSE_MS)
+    assert woken(readers) == MANY + 1
+    assert reading.woken == 2
