@@ -2,14 +2,29 @@
 
 from setuptools import Extension, setup
 
-_PARTS = ("module", "wire", "batch", "puller", "held", "inlet", "outlet", "ends")
+_PARTS = (
+    "module",
+    "wire",
+    "batch",
+    "puller",
+    "handles",
+    "open",
+    "frames",
+    "traffic",
+    "inlet",
+    "outlet",
+    "ends",
+)
 
 setup(
     ext_modules=[
         Extension(
             "hotpath.native._native",
             sources=[f"hotpath/native/{part}.c" for part in _PARTS],
-            depends=["hotpath/native/native.h", "hotpath/native/proton.h"],
+            depends=[
+                f"hotpath/native/{part}.h"
+                for part in ("native", "proton", "open", "frames", "ends")
+            ],
             extra_compile_args=["-O3", "-std=c11", "-Wall", "-Wextra"],
             # Without a compiler the installation goes on, and the pure Python code does it all.
             optional=True,

@@ -247,9 +247,7 @@ _HELPER_CALLS: Final = {
     "pn_delivery_partial": "_Bool(*)(struct pn_delivery_t *)",
     "pn_delivery_aborted": "_Bool(*)(struct pn_delivery_t *)",
     "pn_delivery_settle": "void(*)(struct pn_delivery_t *)",
-    "pn_delivery_settled": "_Bool(*)(struct pn_delivery_t *)",
     "pn_delivery_update": "void(*)(struct pn_delivery_t *, uint64_t)",
-    "pn_delivery_remote_state": "uint64_t(*)(struct pn_delivery_t *)",
     "pn_transport_pending": "ssize_t(*)(struct pn_transport_t *)",
     "pn_transport_peek": "ssize_t(*)(struct pn_transport_t *, char *, size_t)",
     "pn_transport_pop": "void(*)(struct pn_transport_t *, size_t)",
@@ -258,7 +256,7 @@ _HELPER_CALLS: Final = {
 
 def helper_table() -> dict[str, int] | None:
     """Addresses and numbers for the C helper; None if this Proton is not the one it knows."""
-    table = {"PN_DELIVERY": DELIVERY, "PN_LINK_FLOW": LINK_FLOW, "PN_ACCEPTED": ACCEPTED}
+    table = {"PN_DELIVERY": DELIVERY, "PN_LINK_FLOW": LINK_FLOW}
     for name, kind in _HELPER_CALLS.items():
         if not hasattr(lib, name):
             return None

@@ -183,7 +183,7 @@ class Connection:
             if not size:
                 return
         try:
-            chunk, size = self._gate.take(chunk, size)
+            chunk, size = self._gate.take(chunk, size, self.engine)
         except Refused as refused:
             self.shut(refused.condition)
             return

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final, cast
 
-from hotpath.amqp import capi, codec, conditions
+from hotpath.amqp import capi
 from hotpath.amqp.conditions import (
     RESOURCE_DELETED,
     Condition,
@@ -32,7 +32,8 @@ from hotpath.amqp.conditions import (
     lock_lost,
 )
 from hotpath.amqp.context import Host
-from hotpath.amqp.ends import Handles, Outlet, delivery_of, refer
+from hotpath.amqp.ends import Outlet, refer
+from hotpath.amqp.outcomes import ENCODED, Outcome, rejection
 from hotpath.amqp.rejection import read_rejection
 from hotpath.amqp.rights import LinkRight
 from hotpath.core.feed import Taken
@@ -327,14 +328,30 @@ class Egress:
     # Outcomes
 
     def on_delivery(self, delivery: capi.DeliveryPtr) -> None:
+        """Nothing: the twin hears of deliveries."""
+
+    def on_outcome(self, reference: object, held: Held, outcome: Outcome) -> None:
         """Apply an outcome that is not `accepted`; the twin gathers those for `submit`."""
-        state = capi.delivery_remote_state(delivery)
-        settled = capi.delivery_settled(delivery)
-        if settled or state in (capi.REJECTED, capi.RELEASED, capi.MODIFIED):
-            held = self.twin.pop(refer(delivery))
-            if held is not None:
-                self._host.earned += 1
-                self._apply(held, delivery, state=state, settled=settled)
+        self._host.earned += 1
+        settling, receiver = self._host.context.settling, self._receiver
+        where = (receiver.subscription, receiver.feed)
+        kept: bool | None
+        match outcome.state:
+            case capi.REJECTED:
+                kept = self._set_aside(reference, held, outcome)
+            case capi.MODIFIED if not self._modify(reference, held, outcome):
+                kept = None
+            case capi.MODIFIED if outcome.undeliverable:
+                kept = settling.defer(*where, *held)
+            case _:
+                failed = outcome.state == capi.MODIFIED
+                kept = settling.abandon(*where, *held, failed=failed)
+        if kept is None or outcome.settled:
+            return
+        if kept:
+            self._echo_when_durable(reference, held, outcome.state)
+        else:
+            self._reject(reference, lock_lost())
 
     def submit(self) -> None:
         """Complete what was accepted, in one go."""
@@ -347,8 +364,8 @@ class Egress:
             receiver.subscription, receiver.feed, self.twin, late
         )
         self._host.earned += done
-        for delivery in late:
-            self._reject_late(delivery_of(delivery))
+        if late:
+            self._answer(late, rejection(lock_lost()))
         if waiting:
             self._host.confirmations.add(self.twin, waiting)
 
@@ -360,56 +377,32 @@ class Egress:
         runs, waiting = taken
         far.complete_runs(runs)
         self._host.earned += sum(len(seqs) for _, seqs in runs)
-        if len(waiting):
+        if waiting:
             # Those that wait come last.
             held = [(seq, serial) for serial, seqs in runs for seq in seqs][-len(waiting) :]
             far.then(partial(self._answer_far, waiting, held, capi.ACCEPTED))
 
-    def _answer_far(self, waiting: Handles, held: list[Held], state: int, refused: Refused) -> None:
+    def _answer_far(
+        self, waiting: list[object], held: list[Held], state: int, refused: Refused
+    ) -> None:
         """Settle with the receiver's own outcome, but for what was refused."""
         if self._gone:
             return
         kept = []
-        for reference, each in zip(waiting, held, strict=True) if refused else ():
-            error = refused.get(each)
+        for reference, each in zip(waiting, held, strict=True):
+            error = refused.get(each) if refused else None
             if error is None:
                 kept.append(reference)
             else:
-                self._reject(delivery_of(reference), condition_of(error))
-        (Handles(kept) if refused else waiting).settle(state)
-        self._host.mark()
+                self._reject(reference, condition_of(error))
+        self._answer(kept, ENCODED[state])
 
-    def _apply(self, held: Held, delivery: capi.DeliveryPtr, *, state: int, settled: bool) -> None:
-        """Apply any other outcome than accepted."""
-        settling, receiver = self._host.context.settling, self._receiver
-        seq, serial = held
-        where = (receiver.subscription, receiver.feed)
-        if state == capi.MODIFIED and not self._modify(held, delivery, settled=settled):
-            return
-        if state == capi.REJECTED:
-            found = self._set_aside(held, delivery, settled=settled)
-            if found is None:
-                return
-            kept = found
-        elif state != capi.MODIFIED:
-            kept = settling.abandon(*where, seq, serial, failed=False)
-        elif capi.disposition_is_undeliverable(capi.delivery_remote(delivery)):
-            kept = settling.defer(*where, seq, serial)
-        else:
-            kept = settling.abandon(*where, seq, serial)
-        if settled:
-            capi.delivery_settle(delivery)
-        elif kept:
-            self._echo_when_durable(Handles([refer(delivery)]), held, state)
-        else:
-            self._reject_late(delivery)
-
-    def _set_aside(self, held: Held, delivery: capi.DeliveryPtr, *, settled: bool) -> bool | None:
+    def _set_aside(self, reference: object, held: Held, outcome: Outcome) -> bool | None:
         """Dead-letter a message; False when the lock was lost, None when that is refused.
 
         Then it stays locked; a receiver that settled itself cannot be told.
         """
-        reason, description, more = read_rejection(delivery)
+        reason, description, more = read_rejection(outcome.error)
         receiver = self._receiver
         try:
             return self._host.context.settling.dead_letter(
@@ -421,57 +414,45 @@ class Egress:
                 properties=more,
             )
         except LimitReached as error:
-            if settled:
-                capi.delivery_settle(delivery)
-            else:
-                self._reject(delivery, condition_of(error))
+            if not outcome.settled:
+                self._reject(reference, condition_of(error))
             return None
 
-    def _modify(self, held: Held, delivery: capi.DeliveryPtr, *, settled: bool) -> bool:
+    def _modify(self, reference: object, held: Held, outcome: Outcome) -> bool:
         """Give a message the properties of the outcome `modified` (§3.4.5); False if refused.
 
         Then it stays locked. A receiver that settled itself cannot be told: the outcome counts.
         """
+        properties = simple_properties(outcome.annotations)
         try:
-            annotations = codec.read_map(
-                capi.disposition_annotations(capi.delivery_remote(delivery))
-            )
-            properties = simple_properties(annotations)
             if self._far is None:
                 self._host.context.settling.modify(self._receiver.feed, (held,), properties)
             else:
-                self._far.modify(held, properties, optional=settled)
-        except WireError:
-            pass
+                self._far.modify(held, properties, optional=outcome.settled)
         except LimitReached as error:
-            if not settled:
-                self._reject(delivery, condition_of(error))
+            if not outcome.settled:
+                self._reject(reference, condition_of(error))
                 return False
             where = {"address": self.right.address.path, "reason": error.detail}
             _log.info("properties not kept", extra=where)
         return True
 
-    def _reject_late(self, delivery: capi.DeliveryPtr) -> None:
-        self._reject(delivery, lock_lost())
+    def _reject(self, reference: object, condition: Condition) -> None:
+        self._answer([reference], rejection(condition))
 
-    def _reject(self, delivery: capi.DeliveryPtr, condition: Condition) -> None:
-        local = capi.disposition_condition(capi.delivery_local(delivery))
-        conditions.write(local, condition)
-        capi.delivery_update(delivery, capi.REJECTED)
-        capi.delivery_settle(delivery)
+    def _answer(self, references: list[object], outcome: bytes) -> None:
+        self.twin.answer(references, outcome)
         self._host.mark()
 
-    def _echo_when_durable(self, deliveries: Handles, held: Held, state: int) -> None:
+    def _echo_when_durable(self, reference: object, held: Held, state: int) -> None:
         """Settle with the receiver's own outcome once the commit that holds it is durable."""
         if self._far is not None:
-            self._far.then(partial(self._answer_far, deliveries, [held], state))
+            self._far.then(partial(self._answer_far, [reference], [held], state))
             return
 
         def durable(failure: LogFailure | None) -> None:
-            if self._gone or failure is not None:
-                return
-            deliveries.settle(state)
-            self._host.mark()
+            if not self._gone and failure is None:
+                self._answer([reference], ENCODED[state])
 
         self._host.context.committer.then(durable)
 

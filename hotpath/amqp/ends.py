@@ -5,7 +5,9 @@ There are two of each, with the same behaviour: in C (`hotpath.native`) and in P
 has been built, is not switched off, and Proton is the one it was written for.
 
 A *reference* names a link, delivery, collector or transport to them: an address for those in C,
-the pointer itself for those in Python.
+the pointer itself for those in Python. That of a message which was sent is its delivery-id for
+those in C: they keep what is open themselves, and Proton forgets it when it is written. Those in
+Python leave it with Proton.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -29,9 +31,9 @@ def _bind() -> bool:
 IN_C: Final = _bind()
 
 if TYPE_CHECKING or IN_C:
-    from hotpath.native._native import Ends, Handles, Inlet, Outlet, output
+    from hotpath.native._native import Ends, Handles, Inlet, Outlet
 else:
-    from hotpath.amqp.plain_ends import Ends, Handles, Inlet, Outlet, output
+    from hotpath.amqp.plain_ends import Ends, Handles, Inlet, Outlet
 
 
 def refer(pointer: object) -> object:
@@ -44,4 +46,4 @@ def delivery_of(reference: object) -> capi.DeliveryPtr:
     return capi.delivery_at(reference) if IN_C else reference  # type: ignore[arg-type,return-value]  # see the module
 
 
-__all__ = ["IN_C", "Ends", "Handles", "Inlet", "Outlet", "delivery_of", "output", "refer"]
+__all__ = ["IN_C", "Ends", "Handles", "Inlet", "Outlet", "delivery_of", "refer"]

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
 from hotpath.amqp import capi, codec, conditions
-from hotpath.amqp.conditions import Condition
-from hotpath.amqp.ends import Ends, Inlet, Outlet, output, refer
+from hotpath.amqp.conditions import DECODE_ERROR, Condition, Refused
+from hotpath.amqp.ends import Ends, Inlet, Outlet, refer
 from hotpath.amqp.frames import FrameRewriter
+from hotpath.amqp.outcomes import Answered, read_disposition
 from hotpath.wire.types import Symbol, WireError
 
 
@@ -78,6 +79,7 @@ class Engine:
         "_collector",
         "_connection",
         "_ends",
+        "_filled",
         "_output_from",
         "_rewriters",
         "_spilled",
@@ -92,6 +94,7 @@ class Engine:
         self.links: dict[capi.LinkPtr, LinkEnd] = {}
         self.closed = False
         self.session_count = 0
+        self._filled: list[object] = []
         self._rewriters: list[FrameRewriter] = []
         self._spilled: list[bytes] = []
         self._started = False
@@ -122,9 +125,38 @@ class Engine:
                 return
             at += took
 
+    def follow(self, chunk: bytes | bytearray, pos: int, size: int) -> int:
+        """Pass frames that are about to be pushed, and take in what they tell of deliveries.
+
+        Returns:
+            The place of the first that is to be looked at closely, or has not come so far that one
+            could tell.
+        """
+        return self._ends.follow(chunk, pos, size, self._filled)
+
+    def on_disposition(self, channel: int, frame: bytes) -> None:
+        """Take in what a frame tells of deliveries that `follow` has left. Raises Refused."""
+        try:
+            told = read_disposition(frame)
+        except WireError as error:
+            text = f"a disposition cannot be decoded: {error}"
+            raise Refused(Condition(DECODE_ERROR, text, {"channel": channel})) from error
+        if told is None or not told.outcome.is_final:
+            return
+        outcome, ids = told.outcome, (told.first, told.last)
+        if outcome.state == capi.ACCEPTED:
+            self._ends.accept(channel, *ids, outcome.settled, self._filled)
+            return
+        for end, reference, seq, serial in self._ends.pick(channel, *ids):
+            cast("Answered", end).on_outcome(reference, (seq, serial), outcome)
+
+    def on_end(self, channel: int) -> None:
+        """The peer ends the session of a channel: what it tells there later is of another one."""
+        self._ends.end(channel)
+
     def output(self) -> bytes:
         """Everything there is to send now."""
-        out, self.closed = output(self._output_from)
+        out, self.closed = self._ends.output(self._output_from)
         if self._spilled:
             out = b"".join((*self._spilled, out))
             self._spilled.clear()
@@ -138,7 +170,7 @@ class Engine:
 
         Proton's buffers never shrink again, so whoever sends much calls this now and then.
         """
-        out, self.closed = output(self._output_from)
+        out, self.closed = self._ends.output(self._output_from)
         if out:
             self._spilled.append(out)
 
@@ -227,13 +259,14 @@ class Engine:
         Returns:
             The link ends whose twins have gathered something.
         """
-        filled: list[object] = []
+        filled = self._filled
         take_in, collector = self._ends.drain, self._collector
         while take_in(filled, careful):
             event = capi.collector_peek(collector)
             if event is not None:
                 self._tell(capi.event_type(event), event, shell)
             capi.collector_pop(collector)
+        self._filled = []
         return cast("list[LinkEnd]", filled)
 
     def _tell(self, kind: int, event: capi.EventPtr, shell: Shell) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from struct import Struct
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
-from hotpath.amqp import capi
+from hotpath.amqp import capi, conditions
+from hotpath.amqp.outcomes import ENCODED, TERMINAL, Answered, delivery_outcome, read_outcome
 from hotpath.wire.stored import is_plain
 
 #: Copied out of Proton at once, bytes.
@@ -24,6 +25,15 @@ _TAG_BYTES: Final = 16
 _TAG_ROOM: Final = capi.allocate("char[]", _TAG_BYTES)
 _TAG: Final = capi.tag_of(_TAG_ROOM, _TAG_BYTES)
 _TAG_VIEW: Final = capi.view(_TAG_ROOM, _TAG_BYTES)
+#: The first bytes of a frame that tell what it is: head, described, short descriptor, its code.
+_HEAD_BYTES: Final = 12
+#: A descriptor's constructor, and that of its code in one byte.
+_DESCRIBED: Final = 0x0053
+#: begin, end, disposition
+_LOOKED_AT: Final = frozenset((0x11, 0x15, 0x17))
+#: Size, data offset, what follows the head of eight bytes, and the code.
+_read_head: Final = Struct(">IBxxxHB").unpack_from
+
 _pack_tag = Struct(">QQ").pack_into
 _pack_seq = Struct(">Q").pack
 
@@ -36,32 +46,13 @@ _serial = itemgetter(1)
 _Kept = TypeVar("_Kept")
 
 
-def output(transport: capi.TransportPtr) -> tuple[bytes, bool]:
-    """All that a transport has to send, and whether nothing will follow any more."""
-    pending, peek, pop = capi.transport_pending, capi.transport_peek, capi.transport_pop
-    chunks = []
-    while (size := pending(transport)) > 0:
-        size = peek(transport, _OUTPUT, min(size, OUTPUT_BYTES))
-        chunks.append(capi.unpack(_OUTPUT, size))
-        pop(transport, size)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks), size < 0
-
-
-def _settle(deliveries: Sequence[capi.DeliveryPtr], state: int) -> None:
-    update, settle = capi.delivery_update, capi.delivery_settle
-    for delivery in deliveries:
-        update(delivery, state)
-        settle(delivery)
-
-
 class Handles:
     """Deliveries that wait for their outcome."""
 
-    __slots__ = ("_deliveries", "_seqs")
+    __slots__ = ("_deliveries",)
 
-    def __init__(self, deliveries: list[capi.DeliveryPtr], seqs: list[int] | None = None) -> None:
+    def __init__(self, deliveries: list[capi.DeliveryPtr]) -> None:
         self._deliveries = deliveries
-        self._seqs = seqs or [0] * len(deliveries)
 
     def __len__(self) -> int:
         return len(self._deliveries)
@@ -74,12 +65,10 @@ class Handles:
 
     def settle(self, state: int) -> None:
         """Give all an outcome and settle them; then there are none left."""
-        _settle(self._deliveries, state)
-        self._deliveries, self._seqs = [], []
-
-    def seqs(self) -> list[int]:
-        """The sequence number of each."""
-        return self._seqs
+        for delivery in self._deliveries:
+            capi.delivery_update(delivery, state)
+            capi.delivery_settle(delivery)
+        self._deliveries = []
 
 
 class Inlet:
@@ -95,7 +84,7 @@ class Inlet:
         self.suspended = False
         self.noted = False
 
-    def on_delivery(self, _: capi.DeliveryPtr) -> bool:
+    def on_delivery(self, _: capi.DeliveryPtr, __: object) -> bool:
         """Take in a delivery of one frame; whether it is left for somebody else."""
         link = self._link
         if self.suspended:
@@ -198,19 +187,18 @@ class Outlet:
         else:
             capi.delivery_settle(delivery)
 
-    def on_delivery(self, delivery: capi.DeliveryPtr) -> bool:
-        """Note what was accepted; whether it is another outcome."""
-        held = self._held.get(delivery)
-        if held is None:
+    def on_delivery(self, delivery: capi.DeliveryPtr, end: object) -> bool:
+        """Note what was accepted, and tell the end of any other outcome."""
+        state, settled = capi.delivery_remote_state(delivery), capi.delivery_settled(delivery)
+        if delivery not in self._held or not (settled or state in TERMINAL):
             return False
-        if capi.delivery_remote_state(delivery) != capi.ACCEPTED:
-            return True
-        del self._held[delivery]
-        if capi.delivery_settled(delivery):
-            capi.delivery_settle(delivery)
-            self._accepted.append(held)
+        held = self._held.pop(delivery)
+        if state == capi.ACCEPTED:
+            (self._accepted if settled else self._echo).append(held)
         else:
-            self._echo.append(held)
+            cast("Answered", end).on_outcome(delivery, held[:2], delivery_outcome(delivery))
+        if settled:
+            capi.delivery_settle(delivery)
         return False
 
     def note(self) -> bool:
@@ -242,10 +230,20 @@ class Outlet:
 
     def confirm(self, count: int) -> None:
         """Tell the first of those that wait that they are accepted; none if there are none."""
-        _settle(self._waiting[:count], capi.ACCEPTED)
+        self.answer(self._waiting[:count], ENCODED[capi.ACCEPTED])
         del self._waiting[:count]
 
-    def take(self) -> tuple[list[tuple[int, list[int]]], Handles] | None:
+    def answer(self, deliveries: list[capi.DeliveryPtr], outcome: bytes) -> None:
+        """Settle deliveries with an encoded outcome."""
+        told = read_outcome(outcome)
+        for delivery in deliveries:
+            if told.error is not None:
+                local = capi.disposition_condition(capi.delivery_local(delivery))
+                conditions.write(local, told.error)
+            capi.delivery_update(delivery, told.state)
+            capi.delivery_settle(delivery)
+
+    def take(self) -> tuple[list[tuple[int, list[int]]], list[capi.DeliveryPtr]] | None:
         """Runs of what was accepted since the last time, and who waits for our outcome."""
         self.noted = False
         accepted, echo = self._accepted, self._echo
@@ -259,12 +257,7 @@ class Outlet:
             for part in (accepted, echo)
             for serial, run in groupby(part, _serial)
         ]
-        return runs, Handles([held[2] for held in echo], [held[0] for held in echo])
-
-    def pop(self, delivery: capi.DeliveryPtr) -> tuple[int, int] | None:
-        """Sequence number and serial of a delivery, which is forgotten."""
-        held = self._held.pop(delivery, None)
-        return None if held is None else held[:2]
+        return runs, [held[2] for held in echo]
 
     def clear(self) -> None:
         """Forget all deliveries."""
@@ -347,6 +340,51 @@ class Ends:
             pop(collector)
         return False
 
+    # Frames. Proton keeps the deliveries here, so these need not be looked at.
+
+    def follow(
+        self,
+        chunk: bytes | bytearray,
+        pos: int,
+        size: int,
+        filled: list[object],  # noqa: ARG002
+    ) -> int:
+        """Pass frames of a peer; the place of the first that is to be looked at closely."""
+        while pos + _HEAD_BYTES <= size:
+            length, offset, described, code = _read_head(chunk, pos)
+            if described != _DESCRIBED or offset != 2 or code in _LOOKED_AT or length < _HEAD_BYTES:
+                break
+            pos += length
+        return pos
+
+    def end(self, channel: int) -> None:
+        """A peer has ended the session of a channel."""
+
+    def accept(
+        self, channel: int, first: int, last: int, settled: bool, filled: list[object]
+    ) -> None:
+        """A peer has accepted deliveries."""
+
+    def pick(
+        self,
+        channel: int,  # noqa: ARG002
+        first: int,  # noqa: ARG002
+        last: int,  # noqa: ARG002
+    ) -> list[tuple[object, object, int, int]]:
+        """Forget deliveries, and tell of each: end, reference, sequence number, serial."""
+        return []
+
+    @staticmethod
+    def output(transport: capi.TransportPtr) -> tuple[bytes, bool]:
+        """All that there is to send, and whether nothing will follow any more."""
+        pending, peek, pop = capi.transport_pending, capi.transport_peek, capi.transport_pop
+        chunks = []
+        while (size := pending(transport)) > 0:
+            size = peek(transport, _OUTPUT, min(size, OUTPUT_BYTES))
+            chunks.append(capi.unpack(_OUTPUT, size))
+            pop(transport, size)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks), size < 0
+
     @staticmethod
     def _on_delivery(
         delivery: capi.DeliveryPtr,
@@ -359,7 +397,7 @@ class Ends:
             capi.delivery_settle(delivery)
             return False
         end, twin = found
-        if twin is None or twin.on_delivery(delivery):
+        if twin is None or twin.on_delivery(delivery, end):
             return True
         if twin.note():
             filled.append(end)

@@ -1,27 +1,23 @@
 """Why a receiver has rejected a message."""
 
-from hotpath.amqp import capi, codec
+from hotpath.amqp.conditions import Condition
 from hotpath.service.settle import DESCRIPTION, REASON
 from hotpath.wire.deadletter import simple_properties
-from hotpath.wire.types import WireError
 
 
-def read_rejection(delivery: capi.DeliveryPtr) -> tuple[str, str, dict[str, object]]:
+def read_rejection(error: Condition | None) -> tuple[str, str, dict[str, object]]:
     """Reason, description and further properties of a rejection.
 
     Service Bus clients put reason and description into the error's info; others have a condition
     and a description of their own.
     """
-    condition = capi.disposition_condition(capi.delivery_remote(delivery))
-    try:
-        info = codec.read_map(capi.condition_info(condition))
-    except WireError:
-        info = {}
+    if error is None:
+        return "", "", {}
+    info = dict(error.info)
     reason = info.pop(REASON, None)
     description = info.pop(DESCRIPTION, None)
-    name = capi.condition_name(condition)
     if not isinstance(reason, str):
-        reason = "" if name == "com.microsoft:dead-letter" else name
+        reason = "" if error.name == "com.microsoft:dead-letter" else error.name
     if not isinstance(description, str):
-        description = capi.condition_description(condition)
+        description = error.description
     return reason, description, simple_properties(info)

@@ -8,9 +8,6 @@ _Kept = TypeVar("_Kept")
 def bind(table: dict[str, int]) -> None:
     """Take over Proton's functions by their addresses; before all that has to do with Proton."""
 
-def output(transport: object, /) -> tuple[bytes, bool]:
-    """All that a transport has to send, and whether nothing will follow any more."""
-
 def intake(raw: bytes, /) -> bytes | None:
     """The stored form of a usual message; None for one that must be looked at with care."""
 
@@ -48,7 +45,7 @@ class Puller:
         """
 
 class Handles:
-    """Addresses of deliveries that wait for their outcome."""
+    """Addresses of incoming deliveries that wait for their outcome."""
 
     def __new__(cls, addresses: list[object], /) -> Handles: ...
     def __len__(self) -> int: ...
@@ -56,9 +53,6 @@ class Handles:
     def __iter__(self) -> Iterator[object]: ...
     def settle(self, state: int, /) -> None:
         """Give all an outcome and settle them; then there are none left."""
-
-    def seqs(self) -> list[int]:
-        """The sequence number of each."""
 
 class Inlet:
     """Our end of a publishing link."""
@@ -72,7 +66,10 @@ class Inlet:
         """Payloads, their deliveries, and the indexes of those to be looked at with care."""
 
 class Outlet:
-    """Our end of a receiving link."""
+    """Our end of a receiving link; messages under a lock are sent once it is one of `Ends`.
+
+    What it has sent is known by its delivery-id, and to Proton only until it is written.
+    """
 
     def __new__(cls, link: object, /) -> Outlet: ...
     def __len__(self) -> int: ...
@@ -105,21 +102,25 @@ class Outlet:
     ) -> int:
         """Take out what was accepted since the last time and is still under its lock.
 
-        Numbers go to `done`; to `late` go deliveries that wait for our outcome and whose lock was
+        Numbers go to `done`; to `late` go delivery-ids that wait for our outcome and whose lock was
         lost. How many others wait for it now, until `confirm`.
         """
 
     def confirm(self, count: int, /) -> None:
         """Tell the first of those that wait that they are accepted; none if there are none."""
 
-    def take(self) -> tuple[list[tuple[int, list[int]]], Handles] | None:
+    def answer(self, ids: list[object], outcome: bytes, /) -> None:
+        """Settle deliveries with an encoded outcome.
+
+        It goes out in front of what Proton has to say; nothing does behind a close, or when the
+        link has been left. Raises ValueError when it does not fit a frame of 512 bytes.
+        """
+
+    def take(self) -> tuple[list[tuple[int, list[int]]], list[object]] | None:
         """What was accepted since the last time, where the locks are looked up elsewhere.
 
         Runs of a lock's serial and its messages; and the deliveries that wait for our outcome.
         """
-
-    def pop(self, address: object, /) -> tuple[int, int] | None:
-        """Sequence number and serial of a delivery, which is forgotten; None for no such one."""
 
     def clear(self) -> None:
         """Forget all deliveries."""
@@ -157,4 +158,29 @@ class Ends:
 
         Ends that have gathered something are added to `filled`. `careful`: all messages are to be
         looked at with care.
+        """
+
+    def follow(self, chunk: bytes | bytearray, pos: int, size: int, filled: list[object], /) -> int:
+        """Pass frames of a peer, and take in what it has accepted.
+
+        Ends that have gathered something are added to `filled`. The place of the first frame that
+        begins or ends a session, that tells of deliveries and is not there whole or written as
+        usual, that has an unusual head, or that has not come so far that one could tell.
+        """
+
+    def end(self, channel: int, /) -> None:
+        """A peer has ended the session of a channel."""
+
+    def accept(
+        self, channel: int, first: int, last: int, settled: bool, filled: list[object], /
+    ) -> None:
+        """A peer has accepted deliveries on one of its channels."""
+
+    def pick(self, channel: int, first: int, last: int, /) -> list[tuple[object, object, int, int]]:
+        """Forget deliveries, and tell of each: end, delivery-id, sequence number, serial."""
+
+    def output(self, transport: object, /) -> tuple[bytes, bool]:
+        """All that there is to send, and whether nothing will follow any more.
+
+        Transfers of messages under a lock are completed, and from now on known by delivery-id.
         """

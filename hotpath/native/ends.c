@@ -3,25 +3,11 @@
  * `drain` does what is frequent and stops at the first event that Python must see; Python takes
  * that one off the collector and calls again.
  */
-#include "proton.h"
+#include "ends.h"
 
 #include <string.h>
 
 Proton proton;
-
-typedef struct {
-    void *link;
-    PyObject *end;    /* the link end in Python */
-    PyObject *native; /* its Inlet or Outlet, or NULL */
-} End;
-
-typedef struct {
-    PyObject_HEAD
-    void *collector;
-    End *ends; /* few: links of one connection */
-    size_t count, room;
-    size_t last; /* where the last one was found: events of a link come in a row */
-} Ends;
 
 static int
 ends_traverse(Ends *self, visitproc visit, void *arg)
@@ -33,6 +19,16 @@ ends_traverse(Ends *self, visitproc visit, void *arg)
     return 0;
 }
 
+/* Let go of an end that has been taken out. */
+static void
+release(End end)
+{
+    if (end.native && outlet_is(end.native))
+        ((Outlet *)end.native)->ends = NULL;
+    Py_XDECREF(end.end);
+    Py_XDECREF(end.native);
+}
+
 static int
 ends_drop_all(Ends *self)
 {
@@ -40,10 +36,8 @@ ends_drop_all(Ends *self)
     size_t count = self->count;
     self->ends = NULL;
     self->count = self->room = self->last = 0;
-    for (size_t i = 0; i < count; i++) {
-        Py_XDECREF(ends[i].end);
-        Py_XDECREF(ends[i].native);
-    }
+    for (size_t i = 0; i < count; i++)
+        release(ends[i]);
     PyMem_Free(ends);
     return 0;
 }
@@ -53,6 +47,7 @@ ends_dealloc(Ends *self)
 {
     PyObject_GC_UnTrack(self);
     ends_drop_all(self);
+    traffic_free(self);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -84,6 +79,25 @@ find(Ends *self, void *link)
     return NULL;
 }
 
+End *
+ends_find_line(Ends *self, uint32_t line)
+{
+    if (self->last < self->count && self->ends[self->last].line == line)
+        return self->ends + self->last;
+    size_t low = 0, high = self->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (self->ends[middle].line < line)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == self->count || self->ends[low].line != line)
+        return NULL;
+    self->last = low;
+    return self->ends + low;
+}
+
 /* add(link, end, native): events of the link go to `native`, and what it leaves to `end`. */
 static PyObject *
 ends_add(Ends *self, PyObject *args)
@@ -94,9 +108,10 @@ ends_add(Ends *self, PyObject *args)
     void *address = address_of(link);
     if (!address && PyErr_Occurred())
         return NULL;
-    if (native != Py_None && !Py_IS_TYPE(native, &InletType) && !Py_IS_TYPE(native, &OutletType))
+    bool sends = outlet_is(native);
+    if (native != Py_None && !Py_IS_TYPE(native, &InletType) && !sends)
         return PyErr_Format(PyExc_TypeError, "an Inlet, an Outlet or None expected");
-    if (find(self, address))
+    if (find(self, address) || (sends && ((Outlet *)native)->ends))
         return PyErr_Format(PyExc_ValueError, "the link has an end");
     if (self->count == self->room) {
         size_t room = self->room ? 2 * self->room : 4;
@@ -107,7 +122,11 @@ ends_add(Ends *self, PyObject *args)
         self->room = room;
     }
     PyObject *own = native == Py_None ? NULL : Py_NewRef(native);
-    self->ends[self->count++] = (End){address, Py_NewRef(end), own};
+    self->ends[self->count++] = (End){address, Py_NewRef(end), own, ++self->lines};
+    if (sends) {
+        ((Outlet *)native)->ends = self;
+        ((Outlet *)native)->line = self->lines;
+    }
     Py_RETURN_NONE;
 }
 
@@ -121,9 +140,10 @@ ends_remove(Ends *self, PyObject *link)
     End *found = find(self, address);
     if (found) {
         End removed = *found;
-        *found = self->ends[--self->count];
-        Py_DECREF(removed.end);
-        Py_XDECREF(removed.native);
+        size_t after = self->count-- - (size_t)(found - self->ends) - 1;
+        memmove(found, found + 1, after * sizeof(End)); /* they stay in the order of their lines */
+        traffic_drop(self, removed.line);
+        release(removed);
     }
     Py_RETURN_NONE;
 }
@@ -132,39 +152,31 @@ static PyObject *
 ends_clear(Ends *self, PyObject *Py_UNUSED(none))
 {
     ends_drop_all(self);
+    traffic_free(self);
     Py_RETURN_NONE;
 }
 
-/* Tell an end; 0 done, 1 Python must do it, -1 with an exception set. */
-static int
-tell(const End *end, void *delivery, bool careful)
-{
-    if (!end->native)
-        return 1;
-    if (Py_IS_TYPE(end->native, &InletType))
-        return inlet_on_delivery(end->native, careful);
-    return outlet_on_delivery(end->native, delivery);
-}
-
-/* An event of a delivery, as `tell`; an end that has gathered its first is added to `filled`. */
+/* An event of a delivery: 0 done, 1 Python must do it, -1 with an exception set; an end that has
+ * gathered its first is added to `filled`. */
 static int
 on_delivery(Ends *self, void *event, PyObject *filled, bool careful)
 {
-    void *delivery = proton.event_delivery(event);
     End *end = find(self, proton.event_link(event));
     if (!end) {
-        proton.delivery_settle(delivery); /* its link is on its way out */
+        proton.delivery_settle(proton.event_delivery(event)); /* its link is on its way out */
         return 0;
     }
-    int result = tell(end, delivery, careful);
-    if (result || !end->native)
+    if (!end->native)
+        return 1;
+    if (outlet_is(end->native))
+        return 0; /* its outcome has been read from the frame */
+    int result = inlet_on_delivery(end->native, careful);
+    if (result || !inlet_note(end->native))
         return result;
-    bool first = Py_IS_TYPE(end->native, &InletType) ? inlet_note(end->native)
-                                                     : outlet_note(end->native);
-    return first ? PyList_Append(filled, end->end) : 0;
+    return PyList_Append(filled, end->end);
 }
 
-/* An event of a link's flow, as `tell`. */
+/* An event of a link's flow, as `on_delivery`. */
 static int
 on_flow(Ends *self, void *event)
 {
@@ -173,7 +185,7 @@ on_flow(Ends *self, void *event)
         return 0;
     if (!end->native)
         return 1;
-    return Py_IS_TYPE(end->native, &OutletType) && outlet_wants_flow(end->native);
+    return outlet_is(end->native) && outlet_wants_flow(end->native);
 }
 
 /* drain(filled, careful): True when an event is left for Python, False when there are no more.
@@ -205,6 +217,12 @@ static PyMethodDef ends_methods[] = {
     {"remove", (PyCFunction)ends_remove, METH_O, "Forget a link."},
     {"clear", (PyCFunction)ends_clear, METH_NOARGS, "Forget all links."},
     {"drain", (PyCFunction)(void (*)(void))ends_drain, METH_FASTCALL, "Take in events."},
+    {"follow", (PyCFunction)(void (*)(void))traffic_follow, METH_FASTCALL,
+     "Pass what a peer sends, and take in what it has accepted."},
+    {"end", (PyCFunction)traffic_end, METH_O, "A peer has ended a session."},
+    {"accept", (PyCFunction)traffic_accept, METH_VARARGS, "Take in what a peer has accepted."},
+    {"pick", (PyCFunction)traffic_pick, METH_VARARGS, "Forget deliveries, and tell of each."},
+    {"output", (PyCFunction)traffic_output, METH_O, "All that there is to send."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -13,7 +13,7 @@ typedef struct {
     size_t bytes_max;
     PyObject *payloads; /* list of bytes */
     PyObject *odd;      /* list of int: indexes of payloads that are to be looked at with care */
-    HeldList deliveries;
+    HandleList deliveries;
     char suspended; /* Python is in the middle of a delivery */
     char noted;
 } Inlet;
@@ -42,7 +42,7 @@ inlet_dealloc(Inlet *self)
 {
     Py_XDECREF(self->payloads);
     Py_XDECREF(self->odd);
-    held_list_free(&self->deliveries);
+    handle_list_free(&self->deliveries);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -68,7 +68,6 @@ inlet_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 static int
 keep(Inlet *self, void *delivery, PyObject *payload, bool odd)
 {
-    Held held = {delivery, 0, 0};
     if (odd) {
         PyObject *index = PyLong_FromSsize_t(PyList_GET_SIZE(self->payloads));
         int failed = index ? PyList_Append(self->odd, index) : -1;
@@ -76,7 +75,7 @@ keep(Inlet *self, void *delivery, PyObject *payload, bool odd)
         if (failed)
             return -1;
     }
-    if (held_list_add(&self->deliveries, held) < 0)
+    if (handle_list_add(&self->deliveries, delivery) < 0)
         return -1;
     if (PyList_Append(self->payloads, payload) < 0) {
         self->deliveries.count--;

@@ -17,8 +17,7 @@ static const Field functions[] = {
     FUNCTION(link_credit), FUNCTION(link_get_drain), FUNCTION(link_session),
     FUNCTION(session_outgoing_bytes), FUNCTION(delivery),
     FUNCTION(delivery_pending), FUNCTION(delivery_partial), FUNCTION(delivery_aborted),
-    FUNCTION(delivery_settle), FUNCTION(delivery_settled), FUNCTION(delivery_update),
-    FUNCTION(delivery_remote_state), FUNCTION(transport_pending), FUNCTION(transport_peek),
+    FUNCTION(delivery_settle), FUNCTION(delivery_update), FUNCTION(transport_pending), FUNCTION(transport_peek),
     FUNCTION(transport_pop),
 };
 
@@ -36,7 +35,7 @@ read_number(PyObject *table, const char *name, unsigned long long *into)
 }
 
 /* bind(table): from the names of Proton's functions to their addresses, and the values of
- * PN_DELIVERY, PN_LINK_FLOW and PN_ACCEPTED. Comes before all else that has to do with Proton. */
+ * PN_DELIVERY and PN_LINK_FLOW. Comes before all else that has to do with Proton. */
 static PyObject *
 bind_proton(PyObject *Py_UNUSED(module), PyObject *table)
 {
@@ -58,62 +57,12 @@ bind_proton(PyObject *Py_UNUSED(module), PyObject *table)
     if (read_number(table, "PN_LINK_FLOW", &number) < 0)
         return NULL;
     bound.flow_event = (int)number;
-    if (read_number(table, "PN_ACCEPTED", &number) < 0)
-        return NULL;
-    bound.accepted = number;
     proton = bound;
     Py_RETURN_NONE;
 }
 
-/* The next bytes that a transport has to send; NULL: none are left, or an exception is set. */
-static PyObject *
-next_chunk(void *transport, bool *closed)
-{
-    ssize_t pending = proton.transport_pending(transport);
-    *closed = pending < 0;
-    if (pending <= 0)
-        return NULL;
-    PyObject *chunk = PyBytes_FromStringAndSize(NULL, pending);
-    if (!chunk)
-        return NULL;
-    ssize_t size = proton.transport_peek(transport, PyBytes_AS_STRING(chunk), (size_t)pending);
-    if (size != pending) {
-        Py_DECREF(chunk);
-        return PyErr_Format(PyExc_RuntimeError, "Proton gave another size than it said");
-    }
-    proton.transport_pop(transport, (size_t)size);
-    return chunk;
-}
-
-/* output(transport): (all that there is to send, whether nothing will follow any more). */
-static PyObject *
-output(PyObject *Py_UNUSED(module), PyObject *address)
-{
-    void *transport = address_of(address);
-    if (!transport && PyErr_Occurred())
-        return NULL;
-    bool closed = false;
-    PyObject *all = NULL, *chunk;
-    while ((chunk = next_chunk(transport, &closed))) {
-        if (all)
-            PyBytes_ConcatAndDel(&all, chunk);
-        else
-            all = chunk;
-        if (!all)
-            return NULL;
-    }
-    if (PyErr_Occurred()) {
-        Py_XDECREF(all);
-        return NULL;
-    }
-    if (!all && !(all = PyBytes_FromStringAndSize(NULL, 0)))
-        return NULL;
-    return Py_BuildValue("NO", all, closed ? Py_True : Py_False);
-}
-
 static PyMethodDef methods[] = {
     {"bind", bind_proton, METH_O, "Take over Proton's functions by their addresses."},
-    {"output", output, METH_O, "All that a transport has to send."},
     {"intake", wire_intake, METH_O, "The stored form of a usual message; None for others."},
     {"all_plain", wire_all_plain, METH_O, "Whether every message starts with its bare message."},
     {"any_may_expire", wire_any_may_expire, METH_O, "Whether some message may have an end."},

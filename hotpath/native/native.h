@@ -33,7 +33,7 @@ PyObject *batch_cut(PyObject *module, PyObject *const *args, Py_ssize_t count);
 /* 1 when a holding is a lock with this serial, 0 when not, -1 with an exception set. */
 int holding_is_locked(PyObject *holding, uint64_t serial, PyObject *locked);
 
-/* puller.c, held.c, inlet.c, outlet.c, ends.c */
+/* puller.c, handles.c, inlet.c, outlet.c, ends.c */
 
 extern PyTypeObject PullerType;
 extern PyTypeObject HandlesType;

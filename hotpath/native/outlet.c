@@ -1,24 +1,13 @@
 /* Our end of a receiving link: runs of messages go out, and their outcomes are gathered.
  *
- * The delivery-tag is the lock token: sequence number and lock serial, 16 bytes, big endian.
+ * The delivery-tag is the lock token: sequence number and lock serial, 16 bytes, big endian. Under
+ * a lock Proton is given a mark instead, which `traffic.c` replaces as the transfer goes out.
  */
-#include "proton.h"
+#include "ends.h"
 
 #include <string.h>
 
 #define SCRATCH_BYTES 65536
-
-typedef struct {
-    PyObject_HEAD
-    void *link;
-    HeldTable held;
-    HeldList accepted; /* settled by their receivers */
-    HeldList echo;     /* whose receivers wait for our outcome */
-    HeldList waiting;  /* completed ones of these; told when that is durable */
-    int credit_seen;
-    char unsent; /* flow is to be told: something waits to be sent */
-    char noted;
-} Outlet;
 
 typedef struct {
     PyObject *opening; /* header and annotations up to the sequence number */
@@ -27,22 +16,31 @@ typedef struct {
     size_t stored_size;
 } Message;
 
+static const uint8_t ACCEPTED[] = {0, 0x53, 0x24, 0x45};
+
 static char scratch[SCRATCH_BYTES]; /* under the interpreter lock, and filled anew each time */
 
-static void
-write_u64(char *at, uint64_t value)
+bool
+outlet_is(PyObject *native)
 {
-    for (int i = 0; i < 8; i++)
-        at[i] = (char)(value >> (56 - 8 * i));
+    return native && Py_IS_TYPE(native, &OutletType);
+}
+
+static void
+forget_all(Outlet *self)
+{
+    pending_clear(&self->pending);
+    open_list_free(&self->accepted);
+    open_list_free(&self->echo);
+    open_list_free(&self->waiting);
+    if (self->ends)
+        traffic_drop(self->ends, self->line);
 }
 
 static void
 outlet_dealloc(Outlet *self)
 {
-    held_free(&self->held);
-    held_list_free(&self->accepted);
-    held_list_free(&self->echo);
-    held_list_free(&self->waiting);
+    forget_all(self);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -65,28 +63,19 @@ outlet_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 static void *
 begin(Outlet *self, uint64_t seq, uint64_t serial)
 {
-    char tag[16];
-    write_u64(tag, seq);
-    write_u64(tag + 8, serial);
-    void *delivery = proton.delivery(self->link, (pn_bytes){sizeof tag, tag});
-    if (!delivery) {
-        PyErr_SetString(PyExc_RuntimeError, "Proton gave no delivery");
-        return NULL;
-    }
-    Held held = {delivery, seq, serial};
-    if (serial && held_put(&self->held, held) < 0)
+    uint8_t tag[TAG_BYTES];
+    if (serial && !self->ends)
+        return PyErr_Format(PyExc_RuntimeError, "the link is none of a connection");
+    if (serial)
+        frame_write_mark(tag, self->line, self->pending.first + (uint32_t)self->pending.count);
+    else
+        write_u64(tag, seq), write_u64(tag + 8, 0);
+    void *delivery = proton.delivery(self->link, (pn_bytes){sizeof tag, (char *)tag});
+    if (!delivery)
+        return PyErr_Format(PyExc_RuntimeError, "Proton gave no delivery");
+    if (serial && pending_add(&self->pending, (Token){seq, serial}) < 0)
         return NULL;
     return delivery;
-}
-
-/* End a delivery: without a lock it is settled at once. */
-static void
-finish(Outlet *self, void *delivery, uint64_t serial)
-{
-    if (serial)
-        proton.link_advance(self->link);
-    else
-        proton.delivery_settle(delivery);
 }
 
 /* Send one message as opening, sequence number and stored bytes; its size, or 0 with an exception
@@ -100,7 +89,7 @@ send_stored(Outlet *self, uint64_t seq, const Message *message)
     size_t opening = (size_t)PyBytes_GET_SIZE(message->opening);
     size_t size = opening + 8 + message->stored_size;
     char number[8];
-    write_u64(number, seq);
+    write_u64((uint8_t *)number, seq);
     if (size <= SCRATCH_BYTES) {
         memcpy(scratch, PyBytes_AS_STRING(message->opening), opening);
         memcpy(scratch + opening, number, sizeof number);
@@ -111,7 +100,7 @@ send_stored(Outlet *self, uint64_t seq, const Message *message)
         proton.link_send(self->link, number, sizeof number);
         proton.link_send(self->link, message->stored, message->stored_size);
     }
-    finish(self, delivery, message->serial);
+    proton.delivery_settle(delivery); /* for Proton: see above */
     return size;
 }
 
@@ -192,25 +181,16 @@ outlet_send_one(Outlet *self, PyObject *args)
     if (!delivery)
         return NULL;
     proton.link_send(self->link, PyBytes_AS_STRING(encoded), (size_t)PyBytes_GET_SIZE(encoded));
-    finish(self, delivery, serial);
+    proton.delivery_settle(delivery);
     Py_RETURN_NONE;
 }
 
 /* Outcomes */
 
 int
-outlet_on_delivery(PyObject *outlet, void *delivery)
+outlet_accepted(Outlet *self, Open open, bool is_settled)
 {
-    Outlet *self = (Outlet *)outlet;
-    Held held;
-    if (proton.delivery_remote_state(delivery) != proton.accepted)
-        return held_has(&self->held, delivery);
-    if (!held_pop(&self->held, delivery, &held))
-        return 0;
-    if (!proton.delivery_settled(delivery))
-        return held_list_add(&self->echo, held);
-    proton.delivery_settle(delivery);
-    return held_list_add(&self->accepted, held);
+    return open_list_add(is_settled ? &self->accepted : &self->echo, open);
 }
 
 bool
@@ -235,7 +215,7 @@ typedef struct {
     PyObject *unsettled; /* dict: number to holding */
     PyObject *locked;    /* the state of a holding that is a lock */
     PyObject *done;      /* list: numbers taken out */
-    PyObject *late;      /* list: deliveries that wait for our outcome and whose lock was lost */
+    PyObject *late;      /* list: delivery-ids that wait for our outcome and whose lock was lost */
     PyObject *last;      /* the holding looked at last: messages locked together share one */
     uint64_t serial;
     int is_locked;
@@ -243,17 +223,17 @@ typedef struct {
 
 /* Take one message out if it is still under its lock: 1; 0 when not, -1 with an exception set. */
 static int
-take_out(Books *books, const Held *held)
+take_out(Books *books, const Open *open)
 {
-    PyObject *seq = PyLong_FromUnsignedLongLong(held->seq);
+    PyObject *seq = PyLong_FromUnsignedLongLong(open->seq);
     if (!seq)
         return -1;
     PyObject *holding = PyDict_GetItemWithError(books->unsettled, seq);
     int kept = holding ? 0 : PyErr_Occurred() ? -1 : 0;
-    if (holding && (holding != books->last || held->serial != books->serial)) {
+    if (holding && (holding != books->last || open->serial != books->serial)) {
         Py_XSETREF(books->last, Py_NewRef(holding));
-        books->serial = held->serial;
-        books->is_locked = holding_is_locked(holding, held->serial, books->locked);
+        books->serial = open->serial;
+        books->is_locked = holding_is_locked(holding, open->serial, books->locked);
     }
     if (holding)
         kept = books->is_locked;
@@ -271,7 +251,7 @@ complete_accepted(Outlet *self, Books *books)
     int result = 0;
     for (size_t i = 0; i < self->accepted.count && result >= 0; i++)
         result = take_out(books, self->accepted.items + i);
-    self->accepted.count = 0;
+    open_list_shift(&self->accepted, self->accepted.count);
     return result < 0 ? -1 : 0;
 }
 
@@ -281,19 +261,19 @@ complete_echo(Outlet *self, Books *books)
 {
     size_t before = self->waiting.count;
     int result = 0;
-    held_list_sort(&self->echo); /* Proton reports ranges in any order; so it answers with some */
+    open_list_sort(&self->echo); /* they may have come in any order; answers are ranges */
     for (size_t i = 0; i < self->echo.count && result >= 0; i++) {
-        Held *held = self->echo.items + i;
-        result = take_out(books, held);
+        Open *open = self->echo.items + i;
+        result = take_out(books, open);
         if (result > 0) {
-            result = held_list_add(&self->waiting, *held);
+            result = open_list_add(&self->waiting, *open);
         } else if (result == 0) {
-            PyObject *address = PyLong_FromVoidPtr(held->delivery);
-            result = address ? PyList_Append(books->late, address) : -1;
-            Py_XDECREF(address);
+            PyObject *id = PyLong_FromUnsignedLong(open->id);
+            result = id ? PyList_Append(books->late, id) : -1;
+            Py_XDECREF(id);
         }
     }
-    self->echo.count = 0;
+    open_list_shift(&self->echo, self->echo.count);
     return result < 0 ? -1 : (Py_ssize_t)(self->waiting.count - before);
 }
 
@@ -313,6 +293,15 @@ outlet_complete(Outlet *self, PyObject *const *args, Py_ssize_t nargs)
     return waiting < 0 ? NULL : PyLong_FromSsize_t(waiting);
 }
 
+/* Settle a delivery with an outcome; nothing when the link has been left. */
+static int
+answer(Outlet *self, uint32_t id, const uint8_t *outcome, size_t size)
+{
+    if (!self->ends || self->ends->is_closed)
+        return 0;
+    return answers_add(&self->ends->answers, self->channel, id, outcome, size);
+}
+
 /* confirm(count): tell the first of those that wait that they are accepted. */
 static PyObject *
 outlet_confirm(Outlet *self, PyObject *number)
@@ -322,33 +311,67 @@ outlet_confirm(Outlet *self, PyObject *number)
         return NULL;
     if (count > self->waiting.count)
         count = self->waiting.count; /* the link has been left meanwhile */
-    held_settle(self->waiting.items, count, proton.accepted);
-    held_list_shift(&self->waiting, count);
+    for (size_t i = 0; i < count; i++)
+        if (answer(self, self->waiting.items[i].id, ACCEPTED, sizeof ACCEPTED) < 0)
+            return NULL;
+    open_list_shift(&self->waiting, count);
+    Py_RETURN_NONE;
+}
+
+/* answer(ids, outcome): settle deliveries with an encoded outcome. */
+static PyObject *
+outlet_answer(Outlet *self, PyObject *args)
+{
+    PyObject *ids, *outcome;
+    if (!PyArg_ParseTuple(args, "O!S", &PyList_Type, &ids, &outcome))
+        return NULL;
+    const uint8_t *bytes = (const uint8_t *)PyBytes_AS_STRING(outcome);
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(ids); i++) {
+        unsigned long id = PyLong_AsUnsignedLong(PyList_GET_ITEM(ids, i));
+        if ((id == (unsigned long)-1 && PyErr_Occurred()) ||
+            answer(self, (uint32_t)id, bytes, (size_t)PyBytes_GET_SIZE(outcome)) < 0)
+            return NULL;
+    }
     Py_RETURN_NONE;
 }
 
 /* Append (serial, [seq, ...]) for each run of the same serial; -1 with an exception set. */
 static int
-add_runs(PyObject *runs, const HeldList *list)
+add_runs(PyObject *runs, const OpenList *list)
 {
     PyObject *seqs = NULL; /* borrowed from the last run */
     for (size_t i = 0; i < list->count; i++) {
-        const Held *held = list->items + i;
-        if (!seqs || held->serial != held[-1].serial) {
-            PyObject *run = Py_BuildValue("(K[])", (unsigned long long)held->serial);
+        const Open *open = list->items + i;
+        if (!seqs || open->serial != open[-1].serial) {
+            PyObject *run = Py_BuildValue("(K[])", (unsigned long long)open->serial);
             int failed = run ? PyList_Append(runs, run) : -1;
             seqs = failed ? NULL : PyTuple_GET_ITEM(run, 1);
             Py_XDECREF(run);
             if (failed)
                 return -1;
         }
-        PyObject *seq = PyLong_FromUnsignedLongLong(held->seq);
+        PyObject *seq = PyLong_FromUnsignedLongLong(open->seq);
         int failed = seq ? PyList_Append(seqs, seq) : -1;
         Py_XDECREF(seq);
         if (failed)
             return -1;
     }
     return 0;
+}
+
+/* The delivery-ids of a list. */
+static PyObject *
+ids_of(const OpenList *list)
+{
+    PyObject *ids = PyList_New((Py_ssize_t)list->count);
+    for (size_t i = 0; ids && i < list->count; i++) {
+        PyObject *id = PyLong_FromUnsignedLong(list->items[i].id);
+        if (!id)
+            Py_CLEAR(ids);
+        else
+            PyList_SET_ITEM(ids, (Py_ssize_t)i, id);
+    }
+    return ids;
 }
 
 /* take(): None, or (runs, echo) of what was accepted since the last time, for who looks up the
@@ -360,40 +383,24 @@ outlet_take(Outlet *self, PyObject *Py_UNUSED(none))
     self->noted = 0;
     if (!self->accepted.count && !self->echo.count)
         Py_RETURN_NONE;
-    held_list_sort(&self->echo);
-    PyObject *runs = PyList_New(0), *echo = NULL, *taken = NULL;
-    if (runs && add_runs(runs, &self->accepted) == 0 && add_runs(runs, &self->echo) == 0)
-        echo = handles_take(&self->echo);
-    if (echo) {
-        self->accepted.count = 0;
+    open_list_sort(&self->echo);
+    PyObject *runs = PyList_New(0), *echo = ids_of(&self->echo), *taken = NULL;
+    if (runs && echo && add_runs(runs, &self->accepted) == 0 && add_runs(runs, &self->echo) == 0)
         taken = PyTuple_Pack(2, runs, echo);
+    if (taken) {
+        open_list_shift(&self->accepted, self->accepted.count);
+        open_list_shift(&self->echo, self->echo.count);
     }
     Py_XDECREF(runs);
     Py_XDECREF(echo);
     return taken;
 }
 
-/* pop(address): (seq, serial) of a delivery that is not held any more from here on, or None. */
-static PyObject *
-outlet_pop(Outlet *self, PyObject *address)
-{
-    Held held;
-    void *delivery = address_of(address);
-    if (!delivery && PyErr_Occurred())
-        return NULL;
-    if (!held_pop(&self->held, delivery, &held))
-        Py_RETURN_NONE;
-    return Py_BuildValue("KK", (unsigned long long)held.seq, (unsigned long long)held.serial);
-}
-
 /* clear(): forget all deliveries. */
 static PyObject *
 outlet_clear(Outlet *self, PyObject *Py_UNUSED(none))
 {
-    held_free(&self->held);
-    held_list_free(&self->accepted);
-    held_list_free(&self->echo);
-    held_list_free(&self->waiting);
+    forget_all(self);
     Py_RETURN_NONE;
 }
 
@@ -438,7 +445,9 @@ outlet_draining(Outlet *self, PyObject *Py_UNUSED(none))
 static Py_ssize_t
 outlet_length(Outlet *self)
 {
-    return (Py_ssize_t)self->held.count;
+    size_t written = self->ends ? traffic_count(self->ends, self->line) : 0;
+    size_t entered = self->pending.is_entered && written;
+    return (Py_ssize_t)(self->pending.count - entered + written);
 }
 
 static PyMethodDef outlet_methods[] = {
@@ -449,7 +458,7 @@ static PyMethodDef outlet_methods[] = {
     {"take", (PyCFunction)outlet_take, METH_NOARGS, "What was accepted since the last time."},
     {"confirm", (PyCFunction)outlet_confirm, METH_O, "Tell who waits that it is accepted."},
     {"allowance", (PyCFunction)outlet_allowance, METH_O, "Credit that may be used up."},
-    {"pop", (PyCFunction)outlet_pop, METH_O, "Forget a delivery."},
+    {"answer", (PyCFunction)outlet_answer, METH_VARARGS, "Settle deliveries."},
     {"clear", (PyCFunction)outlet_clear, METH_NOARGS, "Forget all deliveries."},
     {"credit", (PyCFunction)outlet_credit, METH_NOARGS, "The link's credit."},
     {"draining", (PyCFunction)outlet_draining, METH_NOARGS, "Whether the receiver drains."},

@@ -1,0 +1,73 @@
+/* The link ends of one connection, and the sessions that their deliveries go through. */
+#ifndef HOTPATH_ENDS_H
+#define HOTPATH_ENDS_H
+
+#include "frames.h"
+#include "open.h"
+#include "proton.h"
+
+typedef struct {
+    void *link;
+    PyObject *end;    /* the link end in Python */
+    PyObject *native; /* its Inlet or Outlet, or NULL */
+    uint32_t line;    /* its number: of ends that follow each other, growing */
+} End;
+
+/* A session as the frames tell of it. */
+typedef struct {
+    uint16_t local, remote; /* channels: what we write, what the peer writes */
+    bool is_heard;          /* the peer has not ended it */
+    OpenTable open;
+} Session;
+
+typedef struct Ends {
+    PyObject_HEAD
+    void *collector;
+    End *ends; /* few: links of one connection */
+    size_t count, room;
+    size_t last; /* where the last one was found: events of a link come in a row */
+    uint32_t lines; /* the last number given */
+    Session *sessions;
+    size_t session_count;
+    Answers answers;
+    OpenList taken; /* what a disposition is about, while it is read */
+    bool is_closed; /* a close has been written: nothing may follow */
+} Ends;
+
+typedef struct {
+    PyObject_HEAD
+    void *link;
+    Ends *ends;    /* while it is one of them */
+    uint32_t line; /* its number there */
+    uint16_t channel;
+    Pending pending;
+    OpenList accepted; /* settled by their receivers */
+    OpenList echo;     /* whose receivers wait for our outcome */
+    OpenList waiting;  /* completed ones of these; told when that is durable */
+    int credit_seen;
+    char unsent; /* flow is to be told: something waits to be sent */
+    char noted;
+} Outlet;
+
+End *ends_find_line(Ends *self, uint32_t line);
+
+/* traffic.c; those that return int: 0, or -1 with an exception set. */
+
+/* Complete the transfers of whole frames that are about to be sent, and see what else they say. */
+int traffic_out(Ends *self, uint8_t *bytes, size_t size);
+PyObject *traffic_output(Ends *self, PyObject *transport);
+PyObject *traffic_follow(Ends *self, PyObject *const *args, Py_ssize_t nargs);
+PyObject *traffic_end(Ends *self, PyObject *channel);
+PyObject *traffic_accept(Ends *self, PyObject *args);
+PyObject *traffic_pick(Ends *self, PyObject *args);
+/* Forget the deliveries of a link. */
+void traffic_drop(Ends *self, uint32_t line);
+size_t traffic_count(const Ends *self, uint32_t line);
+void traffic_free(Ends *self);
+
+/* outlet.c */
+
+bool outlet_is(PyObject *native);
+int outlet_accepted(Outlet *self, Open open, bool is_settled);
+
+#endif
