@@ -52,8 +52,6 @@ from hotpath.wire.types import WireError
 
 #: Messages pulled at once: what a link may send before the next one has its turn.
 PULL_MAX: Final = 256
-#: Bytes of deliveries that Proton is given before it must turn them into frames.
-SPILL_BYTES: Final = 32_768
 
 Held = tuple[int, int]
 """A locked message: its sequence number and the serial of its lock."""
@@ -195,16 +193,12 @@ class Egress:
         moment, seqs, batch = self._host.moment, holding.seqs, cast("Batch", holding.batch)
         opening = moment.opening(batch.enqueued_ms, holding.until_ms)
         payloads: Sequence[bytes] = batch.payloads or ()
-        at, sent = self.twin.send(
-            opening, seqs, 0, batch.first_seq, holding.serial, payloads, min(room, SPILL_BYTES)
-        )
+        at, sent = self.twin.send(opening, seqs, 0, batch.first_seq, holding.serial, payloads, room)
         if at == len(seqs):
             return sent
         run = self._run_of(Taken(batch, seqs, None, holding.serial, holding.until_ms))
         run.at = at
         self._unsent.append(run)
-        if sent >= SPILL_BYTES:
-            self._host.engine.spill()
         sent += self._send(room - sent)
         self.twin.watch(self.twin.credit(), bool(self._unsent))
         return sent
@@ -281,12 +275,9 @@ class Egress:
                     taken.batch.first_seq,
                     taken.serial,
                     run.payloads,
-                    min(room - sent, SPILL_BYTES),
+                    room - sent,
                 )
                 sent += size
-                if size >= SPILL_BYTES:
-                    self._host.engine.spill()
-                    continue
                 if run.at == len(taken.seqs) or sent >= room:
                     break
             encoded = self._encode(run, run.at)

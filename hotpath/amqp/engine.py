@@ -80,9 +80,7 @@ class Engine:
         "_connection",
         "_ends",
         "_filled",
-        "_output_from",
         "_rewriters",
-        "_spilled",
         "_started",
         "_transport",
         "closed",
@@ -96,15 +94,13 @@ class Engine:
         self.session_count = 0
         self._filled: list[object] = []
         self._rewriters: list[FrameRewriter] = []
-        self._spilled: list[bytes] = []
         self._started = False
         self._alive: dict[capi.LinkPtr, capi.SessionPtr] = {}
         self._collector = capi.collector_new()
-        self._ends = Ends(refer(self._collector))
         self._connection = capi.connection_new()
         capi.connection_collect(self._connection, self._collector)
         self._transport = capi.transport_new()
-        self._output_from = refer(self._transport)
+        self._ends = Ends(refer(self._collector), refer(self._transport))
         capi.transport_set_server(self._transport)
         capi.transport_set_max_frame(self._transport, frame_bytes_max)
         capi.transport_set_channel_max(self._transport, sessions_max - 1)
@@ -156,23 +152,11 @@ class Engine:
 
     def output(self) -> bytes:
         """Everything there is to send now."""
-        out, self.closed = self._ends.output(self._output_from)
-        if self._spilled:
-            out = b"".join((*self._spilled, out))
-            self._spilled.clear()
+        out, self.closed = self._ends.output()
         self._started = self._started or bool(out)
         for rewrite in self._rewriters:
             out = rewrite(out)
         return out
-
-    def spill(self) -> None:
-        """Take out of Proton what there is to send now; it comes with the next `output`.
-
-        Proton's buffers never shrink again, so whoever sends much calls this now and then.
-        """
-        out, self.closed = self._ends.output(self._output_from)
-        if out:
-            self._spilled.append(out)
 
     def rewrite_frames(self, rewrite: Callable[[bytes], bytes]) -> None:
         """From now on, send each frame as `rewrite` gives it back."""

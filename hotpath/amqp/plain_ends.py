@@ -15,6 +15,8 @@ from hotpath.wire.stored import is_plain
 
 #: Copied out of Proton at once, bytes.
 OUTPUT_BYTES: Final = 262_144
+#: Bytes of deliveries that Proton is given before it must turn them into frames.
+SPILL_BYTES: Final = 8_192
 #: Deliveries of at least this size are read by `hotpath.amqp.inbound`.
 READ_BYTES: Final = 131_072
 
@@ -131,10 +133,12 @@ class Outlet:
         "_accepted",
         "_credit_seen",
         "_echo",
+        "_given",
         "_held",
         "_link",
         "_unsent",
         "_waiting",
+        "ends",
         "noted",
     )
 
@@ -144,8 +148,9 @@ class Outlet:
         self._accepted: list[Held] = []
         self._echo: list[Held] = []
         self._waiting: list[capi.DeliveryPtr] = []
-        self._credit_seen = 0
+        self._credit_seen = self._given = 0
         self._unsent = False
+        self.ends: Ends | None = None
         self.noted = False
 
     def __len__(self) -> int:
@@ -186,6 +191,10 @@ class Outlet:
             capi.link_advance(link)
         else:
             capi.delivery_settle(delivery)
+        self._given += len(encoded)
+        if self._given >= SPILL_BYTES and self.ends is not None:
+            self._given = 0
+            self.ends.spill()
 
     def on_delivery(self, delivery: capi.DeliveryPtr, end: object) -> bool:
         """Note what was accepted, and tell the end of any other outcome."""
@@ -302,23 +311,30 @@ def _take_out(unsettled: dict[int, _Kept], locked: object, held: Held, done: lis
 class Ends:
     """The link ends of one connection."""
 
-    __slots__ = ("_collector", "_ends")
+    __slots__ = ("_collector", "_ends", "_spilled", "_transport")
 
-    def __init__(self, collector: capi.CollectorPtr) -> None:
+    def __init__(self, collector: capi.CollectorPtr, transport: capi.TransportPtr) -> None:
         self._collector = collector
+        self._transport = transport
+        self._spilled: list[bytes] = []
         self._ends: dict[capi.LinkPtr, tuple[object, Inlet | Outlet | None]] = {}
 
     def add(self, link: capi.LinkPtr, end: object, native: Inlet | Outlet | None) -> None:
         """Tell a link end what happens on its link."""
         self._ends[link] = end, native
+        if isinstance(native, Outlet):
+            native.ends = self
 
     def remove(self, link: capi.LinkPtr) -> None:
         """Forget a link, if it is there."""
-        self._ends.pop(link, None)
+        _, native = self._ends.pop(link, (None, None))
+        if isinstance(native, Outlet):
+            native.ends = None
 
     def clear(self) -> None:
         """Forget all links."""
-        self._ends.clear()
+        for link in list(self._ends):
+            self.remove(link)
 
     def drain(self, filled: list[object], careful: bool) -> bool:  # noqa: ARG002
         """Take in events; whether one is left for somebody else."""
@@ -374,16 +390,23 @@ class Ends:
         """Forget deliveries, and tell of each: end, reference, sequence number, serial."""
         return []
 
-    @staticmethod
-    def output(transport: capi.TransportPtr) -> tuple[bytes, bool]:
+    def spill(self) -> None:
+        """Take out of Proton what there is to send now; it comes with the next `output`."""
+        self._take_out()
+
+    def output(self) -> tuple[bytes, bool]:
         """All that there is to send, and whether nothing will follow any more."""
-        pending, peek, pop = capi.transport_pending, capi.transport_peek, capi.transport_pop
-        chunks = []
+        closed = self._take_out()
+        chunks, self._spilled = self._spilled, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks), closed
+
+    def _take_out(self) -> bool:
+        transport, pending, peek = self._transport, capi.transport_pending, capi.transport_peek
         while (size := pending(transport)) > 0:
             size = peek(transport, _OUTPUT, min(size, OUTPUT_BYTES))
-            chunks.append(capi.unpack(_OUTPUT, size))
-            pop(transport, size)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks), size < 0
+            self._spilled.append(capi.unpack(_OUTPUT, size))
+            capi.transport_pop(transport, size)
+        return size < 0
 
     @staticmethod
     def _on_delivery(

@@ -86,7 +86,8 @@ class Outlet:
     ) -> tuple[int, int]:
         """Send from `at` on until `room` is used up or a message is not plain.
 
-        The index of the next one, and the bytes sent. Flow is watched as after `watch`.
+        The index of the next one, and the bytes sent, of which Proton keeps no more than it must
+        (`Ends.spill`). Flow is watched as after `watch`.
         """
 
     def send_one(self, seq: int, serial: int, encoded: bytes, /) -> None:
@@ -143,7 +144,7 @@ class Outlet:
 class Ends:
     """The link ends of one connection."""
 
-    def __new__(cls, collector: object, /) -> Ends: ...
+    def __new__(cls, collector: object, transport: object, /) -> Ends: ...
     def add(self, link: object, end: object, native: Inlet | Outlet | None, /) -> None:
         """Tell a link end what happens on its link."""
 
@@ -179,7 +180,10 @@ class Ends:
     def pick(self, channel: int, first: int, last: int, /) -> list[tuple[object, object, int, int]]:
         """Forget deliveries, and tell of each: end, delivery-id, sequence number, serial."""
 
-    def output(self, transport: object, /) -> tuple[bytes, bool]:
+    def spill(self) -> None:
+        """Take out of Proton what there is to send now; it comes with the next `output`."""
+
+    def output(self) -> tuple[bytes, bool]:
         """All that there is to send, and whether nothing will follow any more.
 
         Transfers of messages under a lock are completed, and from now on known by delivery-id.

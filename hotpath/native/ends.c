@@ -48,21 +48,27 @@ ends_dealloc(Ends *self)
     PyObject_GC_UnTrack(self);
     ends_drop_all(self);
     traffic_free(self);
+    Py_XDECREF(self->spilled);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
 static PyObject *
 ends_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *collector;
-    if (!PyArg_ParseTuple(args, "O", &collector))
+    PyObject *collector, *transport;
+    if (!PyArg_ParseTuple(args, "OO", &collector, &transport))
         return NULL;
-    void *address = address_of(collector);
-    if (!address && PyErr_Occurred())
+    void *events = address_of(collector), *bytes = PyErr_Occurred() ? NULL : address_of(transport);
+    if (PyErr_Occurred())
         return NULL;
     Ends *self = (Ends *)type->tp_alloc(type, 0);
-    if (self)
-        self->collector = address;
+    if (!self)
+        return NULL;
+    self->collector = events;
+    self->transport = bytes;
+    self->spilled = PyList_New(0);
+    if (!self->spilled)
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 
@@ -212,6 +218,14 @@ ends_drain(Ends *self, PyObject *const *args, Py_ssize_t nargs)
     Py_RETURN_FALSE;
 }
 
+static PyObject *
+ends_spill(Ends *self, PyObject *Py_UNUSED(none))
+{
+    if (traffic_spill(self) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef ends_methods[] = {
     {"add", (PyCFunction)ends_add, METH_VARARGS, "Tell a link end what happens on its link."},
     {"remove", (PyCFunction)ends_remove, METH_O, "Forget a link."},
@@ -222,7 +236,8 @@ static PyMethodDef ends_methods[] = {
     {"end", (PyCFunction)traffic_end, METH_O, "A peer has ended a session."},
     {"accept", (PyCFunction)traffic_accept, METH_VARARGS, "Take in what a peer has accepted."},
     {"pick", (PyCFunction)traffic_pick, METH_VARARGS, "Forget deliveries, and tell of each."},
-    {"output", (PyCFunction)traffic_output, METH_O, "All that there is to send."},
+    {"spill", (PyCFunction)ends_spill, METH_NOARGS, "Take what there is to send out of Proton."},
+    {"output", (PyCFunction)traffic_output, METH_NOARGS, "All that there is to send."},
     {NULL, NULL, 0, NULL},
 };
 

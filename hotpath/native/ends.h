@@ -23,6 +23,8 @@ typedef struct {
 typedef struct Ends {
     PyObject_HEAD
     void *collector;
+    void *transport;
+    PyObject *spilled; /* list of bytes: taken out of Proton, to be sent with the next output */
     End *ends; /* few: links of one connection */
     size_t count, room;
     size_t last; /* where the last one was found: events of a link come in a row */
@@ -41,6 +43,7 @@ typedef struct {
     uint32_t line; /* its number there */
     uint16_t channel;
     Pending pending;
+    size_t given; /* bytes, to Proton since it was made to write */
     OpenList accepted; /* settled by their receivers */
     OpenList echo;     /* whose receivers wait for our outcome */
     OpenList waiting;  /* completed ones of these; told when that is durable */
@@ -51,11 +54,17 @@ typedef struct {
 
 End *ends_find_line(Ends *self, uint32_t line);
 
+/* Bytes of deliveries that Proton is given before it must turn them into frames: its buffers, and
+ * its pool of deliveries, never shrink. */
+#define SPILL_BYTES 8192
+
 /* traffic.c; those that return int: 0, or -1 with an exception set. */
 
 /* Complete the transfers of whole frames that are about to be sent, and see what else they say. */
 int traffic_out(Ends *self, uint8_t *bytes, size_t size);
-PyObject *traffic_output(Ends *self, PyObject *transport);
+PyObject *traffic_output(Ends *self, PyObject *none);
+/* Take out of Proton what there is to send now. */
+int traffic_spill(Ends *self);
 PyObject *traffic_follow(Ends *self, PyObject *const *args, Py_ssize_t nargs);
 PyObject *traffic_end(Ends *self, PyObject *channel);
 PyObject *traffic_accept(Ends *self, PyObject *args);

@@ -78,6 +78,18 @@ begin(Outlet *self, uint64_t seq, uint64_t serial)
     return delivery;
 }
 
+/* End a delivery of so many bytes: for Proton, as it is told, it is settled. */
+static int
+finish(Outlet *self, void *delivery, size_t size)
+{
+    proton.delivery_settle(delivery);
+    self->given += size;
+    if (self->given < SPILL_BYTES || !self->ends)
+        return 0;
+    self->given = 0;
+    return traffic_spill(self->ends);
+}
+
 /* Send one message as opening, sequence number and stored bytes; its size, or 0 with an exception
  * set. */
 static size_t
@@ -100,8 +112,7 @@ send_stored(Outlet *self, uint64_t seq, const Message *message)
         proton.link_send(self->link, number, sizeof number);
         proton.link_send(self->link, message->stored, message->stored_size);
     }
-    proton.delivery_settle(delivery); /* for Proton: see above */
-    return size;
+    return finish(self, delivery, size) < 0 ? 0 : size;
 }
 
 typedef struct {
@@ -181,7 +192,8 @@ outlet_send_one(Outlet *self, PyObject *args)
     if (!delivery)
         return NULL;
     proton.link_send(self->link, PyBytes_AS_STRING(encoded), (size_t)PyBytes_GET_SIZE(encoded));
-    proton.delivery_settle(delivery);
+    if (finish(self, delivery, (size_t)PyBytes_GET_SIZE(encoded)) < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 

@@ -185,19 +185,15 @@ take_answers(Ends *self)
     return taken;
 }
 
-/* output(transport): (all that there is to send, whether nothing will follow any more). */
-PyObject *
-traffic_output(Ends *self, PyObject *address)
+/* Answers, and behind them all that Proton has to send; NULL with an exception set. */
+static PyObject *
+take_out(Ends *self, bool *closed)
 {
-    void *transport = address_of(address);
-    if (!transport && PyErr_Occurred())
-        return NULL;
-    bool closed = false;
     PyObject *all = take_answers(self), *chunk;
     if (!all)
         return NULL;
     Py_ssize_t answered = PyBytes_GET_SIZE(all);
-    while ((chunk = next_chunk(transport, &closed))) {
+    while ((chunk = next_chunk(self->transport, closed))) {
         if (PyBytes_GET_SIZE(all)) {
             PyBytes_ConcatAndDel(&all, chunk);
             if (!all)
@@ -208,12 +204,39 @@ traffic_output(Ends *self, PyObject *address)
     }
     uint8_t *bytes = (uint8_t *)PyBytes_AS_STRING(all) + answered;
     if (PyErr_Occurred() ||
-        traffic_out(self, bytes, (size_t)(PyBytes_GET_SIZE(all) - answered)) < 0) {
-        Py_DECREF(all);
-        return NULL;
+        traffic_out(self, bytes, (size_t)(PyBytes_GET_SIZE(all) - answered)) < 0)
+        Py_CLEAR(all);
+    self->is_closed = self->is_closed || *closed;
+    return all;
+}
+
+int
+traffic_spill(Ends *self)
+{
+    bool closed = false;
+    PyObject *all = take_out(self, &closed);
+    int result = all ? 0 : -1;
+    if (all && PyBytes_GET_SIZE(all))
+        result = PyList_Append(self->spilled, all);
+    Py_XDECREF(all);
+    return result;
+}
+
+/* output(): (all that there is to send, whether nothing will follow any more). */
+PyObject *
+traffic_output(Ends *self, PyObject *Py_UNUSED(none))
+{
+    bool closed = false;
+    PyObject *all = take_out(self, &closed);
+    if (all && PyList_GET_SIZE(self->spilled)) {
+        PyObject *nothing = PyBytes_FromStringAndSize(NULL, 0);
+        int failed = !nothing || PyList_Append(self->spilled, all) < 0;
+        Py_SETREF(all, failed ? NULL : PyObject_CallMethod(nothing, "join", "O", self->spilled));
+        Py_XDECREF(nothing);
+        if (all && PyList_SetSlice(self->spilled, 0, PyList_GET_SIZE(self->spilled), NULL) < 0)
+            Py_CLEAR(all);
     }
-    self->is_closed = self->is_closed || closed;
-    return Py_BuildValue("NO", all, closed ? Py_True : Py_False);
+    return all ? Py_BuildValue("NO", all, closed ? Py_True : Py_False) : NULL;
 }
 
 /* In */

@@ -38,7 +38,7 @@ class Listener:
 
     def __init__(self, kind: str) -> None:
         ends = implementation(kind).Ends
-        self._ends = ends(0) if kind == "c" else ends(None)
+        self._ends = ends(0, 0) if kind == "c" else ends(None, None)
         self.dispositions: list[tuple[int, bytes]] = []
         self.ended: list[int] = []
 

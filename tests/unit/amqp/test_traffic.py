@@ -1,4 +1,4 @@
-"""Deliveries by their frames: a peer of which every byte is written here, and what it is answered."""
+"""Deliveries by their frames: of a peer that is answered byte by byte."""
 
 import tracemalloc
 
@@ -6,152 +6,21 @@ import pytest
 
 from hotpath.amqp import capi
 from hotpath.amqp.conditions import DECODE_ERROR, Condition, Refused
-from hotpath.amqp.outcomes import ENCODED, rejection
-from hotpath.wire.types import Described, Symbol, UByte, UInt, ULong, UShort, encode
-from tests.support.link_ends import OPENING, PLAIN, End, Holding, Server, complete
-from tests.support.wire import (
-    AMQP_HEADER,
-    frame,
-    performative,
-    read_performative,
-    split_frames,
+from hotpath.wire.types import Described, Symbol, UInt, ULong, UShort
+from tests.support.link_ends import OPENING, PLAIN
+from tests.support.receiver import (
+    ACCEPTED,
+    RELEASED,
+    Raw,
+    accepted,
+    begin,
+    flow,
+    send,
+    token,
+    told,
+    transfers,
 )
-
-ACCEPTED = Described(ULong(0x24), [])
-RELEASED = Described(ULong(0x26), [])
-
-
-def begin(channel: int = 0, *, window: int = 10_000) -> bytes:
-    return frame(performative(0x11, None, UInt(0), UInt(window), UInt(100)), channel=channel)
-
-
-def attach(name: str, handle: int, *, channel: int = 0, settled: bool = False) -> bytes:
-    modes = (UByte(1), UByte(0)) if settled else (UByte(0), UByte(1))
-    source, target = Described(ULong(0x28), ["feed"]), Described(ULong(0x29), ["here"])
-    return frame(
-        performative(0x12, name, UInt(handle), True, *modes, source, target), channel=channel
-    )
-
-
-def flow(
-    credit: int, *, handle: int = 0, channel: int = 0, window: int = 10_000, seen: int = 0
-) -> bytes:
-    session = (UInt(seen), UInt(window), UInt(0), UInt(100))
-    link = (UInt(handle), UInt(0), UInt(credit))
-    return frame(performative(0x13, *session, *link), channel=channel)
-
-
-def told(
-    first: int,
-    last: int | None = None,
-    state: object = ACCEPTED,
-    *,
-    settled: bool | None = True,
-    channel: int = 0,
-    role: object = True,
-) -> bytes:
-    """A disposition of a receiver."""
-    ids = (UInt(first), None if last is None else UInt(last))
-    return frame(performative(0x15, role, *ids, settled, state), channel=channel)
-
-
-def detach(handle: int = 0, *, channel: int = 0) -> bytes:
-    return frame(performative(0x16, UInt(handle), True), channel=channel)
-
-
-END = frame(performative(0x17))
-
-
-class Raw(Server):
-    """A server, and everything that it has sent."""
-
-    def open(self, *, max_frame: int = 65_536, window: int = 10_000, channel: int = 0):
-        """Open the connection and a session."""
-        self.receive(
-            AMQP_HEADER
-            + frame(performative(0x10, "peer", None, UInt(max_frame)))
-            + begin(channel, window=window)
-        )
-        self.sent()
-        return self
-
-    def feed(
-        self,
-        *,
-        handle: int = 0,
-        channel: int = 0,
-        credit: int = 100,
-        window: int = 10_000,
-        settled: bool = False,
-    ):
-        """Attach a receiving link; its end and twin."""
-        name = f"{channel}-{handle}-{len(self.links)}"
-        self.receive(attach(name, handle, channel=channel, settled=settled))
-        end = End()
-        twin = self.accept(self.impl.Outlet, end)
-        self.sent()
-        self.receive(flow(credit, handle=handle, channel=channel, window=window))
-        return end, twin
-
-    def sent(self) -> list[bytes]:
-        """The frames that have been written since the last time."""
-        return split_frames(self.output())
-
-    def told(self) -> list[tuple[int, int, int, int]]:
-        """The dispositions among them: channel, first, last, code of the state."""
-        found = []
-        for raw in self.sent():
-            value = read_performative(raw)
-            if value is not None and value.descriptor == 0x15:
-                role, first, last, settled, state = value.value[:5]
-                assert (role, settled) == (False, True)
-                channel = int.from_bytes(raw[6:8], "big")
-                found.append((channel, first, first if last is None else last, state.descriptor))
-        return found
-
-
-@pytest.fixture(params=["c", "python"])
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-def server(kind, monkeypatch):
-    made = Raw(kind, monkeypatch)
-    yield made
-    made.engine.free()
-
-
-@pytest.fixture
-def in_c(monkeypatch):
-    """Of the variant in C, which keeps deliveries itself."""
-    made = Raw("c", monkeypatch)
-    yield made
-    made.engine.free()
-
-
-def send(twin, *seqs: int, serial: int = 7) -> None:
-    for seq in seqs:
-        twin.send_one(seq, serial, OPENING + PLAIN[0])
-
-
-def transfers(frames: list[bytes]) -> list[tuple[int, bytes, object]]:
-    """Delivery-id, tag and settled of each transfer."""
-    values = [read_performative(raw) for raw in frames]
-    fields = [value.value for value in values if value is not None and value.descriptor == 0x14]
-    return [(each[1], each[2], each[4] if len(each) > 4 else None) for each in fields]
-
-
-def token(seq: int, serial: int = 7) -> bytes:
-    return seq.to_bytes(8, "big") + serial.to_bytes(8, "big")
-
-
-def accepted(twin, *, serial: int = 7) -> tuple[list[int], int]:
-    """The numbers that are taken out of a table with everything under one lock, and who waits."""
-    done, late, waiting = complete(twin, dict.fromkeys(range(1000), Holding(serial)))
-    assert late == []
-    return sorted(done), waiting
-
+from tests.support.wire import AMQP_HEADER, frame, performative, read_performative
 
 # Out
 
@@ -250,7 +119,7 @@ def test_messages_sent_after_a_clearing_are_known_by_their_own_tokens(server):
 def test_spilled_transfers_are_complete(server):
     _, twin = server.open().feed()
     send(twin, 10)
-    server.engine.spill()
+    server.engine._ends.spill()
     send(twin, 11)
 
     assert [each[:2] for each in transfers(server.sent())] == [(0, token(10)), (1, token(11))]
@@ -416,186 +285,6 @@ def test_a_disposition_that_cannot_be_decoded_ends_the_connection(server, raw):
     assert server.gate.take(told(0), 10, server.engine) == (b"", 0)
 
 
-# Sessions and links
-
-
-def test_each_session_has_delivery_ids_of_its_own(server):
-    server.open(channel=5)
-    server.receive(begin(3))
-    server.sent()
-    (_, one), (_, other) = server.feed(channel=5), server.feed(channel=3)
-    send(one, 10, 11)
-    send(other, 20)
-    server.sent()
-
-    server.receive(told(0, channel=3))
-    assert (accepted(one), accepted(other)) == (([], 0), ([20], 0))
-    server.receive(told(0, 1, channel=5, settled=False))
-    assert accepted(one) == ([10, 11], 2)
-    one.confirm(2)
-    [(channel, first, last, _)] = server.told()
-    assert (channel, first, last) == (0, 0, 1)
-
-
-def test_links_of_one_session_share_its_delivery_ids(server):
-    server.open()
-    ends = [server.feed(handle=handle) for handle in range(3)]
-    for turn in range(4):
-        for at, (_, twin) in enumerate(ends):
-            send(twin, 100 * at + turn)
-        server.sent()
-
-    server.receive(told(2, 9))
-
-    expected = [[1, 2, 3], [101, 102], [200, 201, 202]]
-    assert [accepted(twin)[0] for _, twin in ends] == expected
-    assert sorted(map(id, server.filled)) == sorted(id(end) for end, _ in ends)
-
-
-def test_outcomes_for_a_session_that_was_ended_are_none_of_the_next_one(in_c):
-    end, twin = in_c.open().feed()
-    send(twin, 10)
-    in_c.sent()
-
-    in_c.receive(END + begin() + told(0))
-
-    assert (accepted(twin), end.is_lost, in_c.failures) == (([], 0), True, [])
-
-
-def test_outcomes_before_the_end_of_a_session_count(server):
-    end, twin = server.open().feed()
-    send(twin, 10)
-    server.sent()
-
-    server.receive(told(0) + END)
-
-    assert (accepted(twin), end.is_lost) == (([10], 0), True)
-
-
-def test_a_session_begun_again_on_its_channel_has_its_own_deliveries(server):
-    _, before = server.open().feed()
-    send(before, 10)
-    server.sent()
-    server.receive(END)
-    before.clear()
-    server.receive(begin())
-    server.sent()
-    _, after = server.feed()
-    send(after, 20, 21)
-    server.sent()
-
-    server.receive(told(0, settled=False))
-
-    assert (accepted(before), accepted(after)) == (([], 0), ([20], 1))
-    after.confirm(1)
-    [(_, first, last, _)] = server.told()
-    assert (first, last, len(after)) == (0, 0, 1)
-
-
-def test_a_link_attached_again_on_its_handle_has_its_own_deliveries(server):
-    _, before = server.open().feed()
-    send(before, 10)
-    server.sent()
-    server.receive(told(0, settled=False) + detach())
-    assert accepted(before) == ([10], 1)
-    before.clear()
-    server.engine.finish(server.links[-1], closed=True)
-    _, after = server.feed()
-    send(after, 20)
-    server.sent()
-
-    server.receive(told(0, 1))
-    before.confirm(1)
-
-    assert (accepted(after), server.told()) == (([20], 0), [])
-
-
-# Answers
-
-
-def test_answers_are_ranges_with_each_delivery_once(in_c):
-    _, twin = in_c.open().feed()
-    send(twin, *range(10, 20))
-    in_c.sent()
-
-    twin.answer([0, 1, 2], ENCODED[capi.ACCEPTED])
-    twin.answer([3], ENCODED[capi.ACCEPTED])
-    twin.answer([5, 6], ENCODED[capi.ACCEPTED])
-    twin.answer([7, 8], ENCODED[capi.MODIFIED])
-    twin.answer([9], rejection(Condition("a:b", "why")))
-
-    assert in_c.told() == [
-        (0, 0, 3, 0x24), (0, 5, 6, 0x24), (0, 7, 8, 0x27), (0, 9, 9, 0x25),
-    ]  # fmt: skip
-    assert in_c.told() == []
-
-
-def test_what_is_told_in_any_order_is_answered_with_a_range(server):
-    _, twin = server.open().feed()
-    send(twin, *range(10, 16))
-    server.sent()
-    server.receive(b"".join(told(at, settled=False) for at in (4, 2, 0, 3, 1)))
-
-    assert accepted(twin) == ([10, 11, 12, 13, 14], 5)
-    twin.confirm(5)
-
-    assert server.told() == [(0, 0, 4, 0x24)]
-
-
-def test_answers_stand_before_what_proton_says(in_c):
-    _, twin = in_c.open().feed()
-    send(twin, 10)
-    in_c.sent()
-    twin.answer([0], ENCODED[capi.ACCEPTED])
-    send(twin, 11)
-    in_c.engine.close(None)
-
-    codes = [read_performative(raw).descriptor for raw in in_c.sent()]
-
-    assert codes[0] == 0x15
-    assert codes[-1] == 0x18
-
-
-def test_nothing_is_answered_behind_a_close(server):
-    _, twin = server.open().feed()
-    send(twin, 10)
-    server.sent()
-    server.receive(told(0, settled=False))
-    accepted(twin)
-    server.engine.close(Condition("a:b", "enough"))
-    server.sent()
-
-    twin.confirm(1)
-
-    assert server.sent() == []
-
-
-def test_an_answer_fits_the_smallest_frame(server):
-    _, twin = server.open(max_frame=512).feed()
-    send(twin, 10)
-    server.sent()
-    server.receive(told(0, None, RELEASED, settled=False))
-    [end] = [end for end in server.engine.links.values()]
-    [(reference, _, _)] = end.outcomes
-
-    twin.answer([reference], rejection(Condition("a:b", "é" * 5_000, {"key": "v" * 100})))
-
-    [raw] = server.sent()
-    error = read_performative(raw).value[4].value[0].value
-    assert len(raw) <= 512
-    assert (error[0], error[1][:3], error[2]) == ("a:b", "ééé", {"key": "v" * 100})
-
-
-def test_an_outcome_that_fits_no_frame_is_refused(in_c):
-    _, twin = in_c.open().feed()
-    send(twin, 10)
-    in_c.sent()
-
-    with pytest.raises(ValueError, match="512"):
-        twin.answer([0], encode("x" * 600))
-    assert in_c.told() == []
-
-
 # Bounds
 
 
@@ -609,8 +298,7 @@ def test_an_open_delivery_takes_less_than_a_hundred_bytes(in_c):
     at = 0
     while at < count:
         at, _ = twin.send(OPENING, range(count), at, 0, 7, payloads, 30_000)
-        in_c.engine.spill()
-        in_c.engine._spilled.clear()
+        in_c.output()
     taken = tracemalloc.get_traced_memory()[0] - before
     assert len(twin) == count
     in_c.receive(told(0, count))
