@@ -10,11 +10,10 @@ from typing import Final, Protocol, cast
 
 from hotpath.amqp import capi, codec
 from hotpath.amqp.conditions import Condition
-from hotpath.wire.types import Described, Symbol, ULong, WireError, decode, encode
+from hotpath.wire.types import Described, Symbol, UInt, ULong, WireError, decode, encode
 
 _DISPOSITION: Final = 0x15
 _ERROR: Final = ULong(0x1D)
-_ID_MAX: Final = 0xFFFF_FFFF
 #: Bytes of an encoded outcome: with it a disposition fits the smallest frame that a peer may ask
 #: for (512, §2.7.1).
 ENCODED_MAX: Final = 470
@@ -78,16 +77,14 @@ def read_disposition(frame: bytes) -> Disposition | None:
     settled = False if settled is None else settled
     if not isinstance(role, bool) or not isinstance(settled, bool):
         raise WireError("role and settled of a disposition must be booleans")
-    if not _is_id(first) or not _is_id(last):
+    if not isinstance(first, UInt) or not isinstance(last, UInt):
         raise WireError("first and last of a disposition must be delivery-ids")
-    if not role:
-        return None
-    return Disposition(cast("int", first), cast("int", last), outcome_of(state, settled=settled))
+    return Disposition(first, last, outcome_of(state, settled=settled)) if role else None
 
 
 def outcome_of(state: object, *, settled: bool) -> Outcome:
     """The outcome that a delivery state is; what it should not have is left out."""
-    if not isinstance(state, Described) or not isinstance(state.descriptor, int):
+    if not isinstance(state, Described) or not isinstance(state.descriptor, ULong):
         return Outcome(0, settled)
     code = int(state.descriptor)
     fields = [*(_fields_of(state, code) or []), None, None, None]
@@ -138,10 +135,6 @@ def rejection(condition: Condition) -> bytes:
 def read_outcome(encoded: bytes) -> Outcome:
     """What has been encoded as an answer."""
     return outcome_of(decode(encoded)[0], settled=True)
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _ID_MAX
 
 
 def _fields_of(value: object, code: int) -> list[object] | None:

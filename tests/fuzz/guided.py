@@ -27,6 +27,7 @@ INSTRUMENTED = {
     "properties": ["hotpath.wire"],
     "sasl": ["hotpath.amqp.sasl", "hotpath.wire"],
     "frames": ["hotpath.amqp.frames", "hotpath.amqp.workarounds", "hotpath.wire"],
+    "dispositions": ["hotpath.amqp.outcomes", "hotpath.wire"],
     "requests": ["hotpath.amqp.requests", "hotpath.amqp.management_fields", "hotpath.wire"],
     "addresses": ["hotpath.model"],
     "sas": ["hotpath.auth", "hotpath.model"],

@@ -29,6 +29,7 @@ def seeds(target: str) -> tuple[bytes, ...]:
         "requests": _messages,
         "sasl": _preludes,
         "frames": lambda: [raw for stream in load_corpus() for raw in split(stream)],
+        "dispositions": _dispositions,
         "addresses": lambda: [text.encode() for text in _ADDRESSES],
         "sas": lambda: [text.encode() for text in _sas()],
         "jwt": lambda: [text.encode() for text in _JWT],
@@ -44,6 +45,16 @@ def _messages() -> list[bytes]:
         *mutate.payloads_of(load_corpus()),
         *(grammar.message(rng) for _ in range(_MADE)),
         *(grammar.request(rng, known) for _ in range(_MADE)),
+    ]
+
+
+def _dispositions() -> list[bytes]:
+    """What is behind the descriptor of a disposition."""
+    rng = random.Random(5)
+    recorded = (raw for stream in load_corpus() for raw in split(stream))
+    return [
+        *(raw[11:] for raw in recorded if raw[8:11] == b"\x00\x53\x15"),
+        *(grammar.disposition(rng, grammar.Known()).encode()[11:] for _ in range(_MADE)),
     ]
 
 

@@ -15,8 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import qel
 from hotpath.amqp.conditions import Refused
+from hotpath.amqp.ends import IN_C, Ends
 from hotpath.amqp.frames import BATCH_MARK, BatchMarks, FirstFrame, read_open
 from hotpath.amqp.management_fields import read_items, read_number, read_numbers, read_tokens
+from hotpath.amqp.outcomes import read_disposition
 from hotpath.amqp.requests import encode_reply, read_request
 from hotpath.amqp.sasl import Prelude, Stage
 from hotpath.amqp.workarounds import room_for_fields
@@ -174,6 +176,19 @@ def frames(given: bytes) -> None:
     read_open(given)
 
 
+_ENDS = Ends(0, 0) if IN_C else Ends(None, None)
+
+
+def dispositions(given: bytes) -> None:
+    """What a receiver tells: what the link ends take as usual, the codec reads as accepted."""
+    frame = (len(given) + 11).to_bytes(4, "big") + b"\x02\x00\x00\x00\x00\x53\x15" + given
+    told = tried(read_disposition, frame)
+    if _ENDS.follow(frame, 0, len(frame), []) == len(frame):
+        assert told is None or told.outcome.state == 0x24, f"{told} was taken for accepted"
+    for cut in range(1, min(len(frame), 40)):
+        _ENDS.follow(frame, 0, cut, [])
+
+
 def requests(given: bytes) -> None:
     """Bodies of `$cbs` and `$management`: read, its fields looked at, answered."""
     request = tried(read_request, given)
@@ -314,6 +329,7 @@ TARGETS: dict[str, Target] = {
     "properties": properties,
     "sasl": sasl,
     "frames": frames,
+    "dispositions": dispositions,
     "requests": requests,
     "addresses": addresses,
     "sas": sas,
