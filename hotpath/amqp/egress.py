@@ -381,7 +381,7 @@ class Egress:
             return
         kept = []
         for reference, each in zip(waiting, held, strict=True):
-            error = refused.get(each) if refused else None
+            error = refused.get(each)
             if error is None:
                 kept.append(reference)
             else:
@@ -420,6 +420,8 @@ class Egress:
                 self._host.context.settling.modify(self._receiver.feed, (held,), properties)
             else:
                 self._far.modify(held, properties, optional=outcome.settled)
+        except WireError:
+            pass
         except LimitReached as error:
             if not outcome.settled:
                 self._reject(reference, condition_of(error))

@@ -17,7 +17,7 @@ typedef struct {
 typedef struct {
     uint16_t local, remote; /* channels: what we write, what the peer writes */
     bool is_heard;          /* the peer has not ended it */
-    OpenTable open;
+    OpenRow open;
 } Session;
 
 typedef struct Ends {

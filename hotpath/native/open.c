@@ -5,7 +5,6 @@
 #include <string.h>
 
 #define KEEP_ROOM 256 /* what is larger and empty was a burst */
-#define RUN_BITS 4     /* consecutive delivery-ids that share a run of slots, as a power of two */
 
 /* Lists */
 
@@ -63,146 +62,121 @@ open_list_sort(OpenList *list)
         }
 }
 
+/* Rows */
+
+/* Make room for so many, without gaps. */
 static int
-compare_ids(const void *left, const void *right)
+tidy(OpenRow *row, size_t room)
 {
-    int32_t apart = (int32_t)(((const Open *)left)->id - ((const Open *)right)->id);
-    return apart < 0 ? -1 : apart > 0;
-}
-
-/* The table: linear probing, backward shift on removal, at most three quarters full. Ids that
- * follow each other lie side by side, as they are settled side by side. */
-
-static size_t
-home_of(const OpenTable *table, uint32_t id)
-{
-    uint64_t run = (uint64_t)(id >> RUN_BITS) * 0x9E3779B97F4A7C15u >> 24;
-    return (size_t)(run << RUN_BITS | (id & ((1u << RUN_BITS) - 1))) & (table->capacity - 1);
-}
-
-static size_t
-slot_of(const OpenTable *table, uint32_t id)
-{
-    size_t at = home_of(table, id);
-    while (table->slots[at].line && table->slots[at].id != id)
-        at = (at + 1) & (table->capacity - 1);
-    return at;
-}
-
-/* Move all but those of a link (0: all) to a table of another capacity. */
-static int
-move(OpenTable *table, size_t capacity, uint32_t but)
-{
-    OpenTable moved = {PyMem_Calloc(capacity, sizeof(Open)), 0, capacity};
-    if (!moved.slots) {
+    Open *items = PyMem_Malloc(room * sizeof(Open));
+    if (!items) {
         PyErr_NoMemory();
         return -1;
     }
-    for (size_t i = 0; i < table->capacity; i++)
-        if (table->slots[i].line && table->slots[i].line != but) {
-            moved.slots[slot_of(&moved, table->slots[i].id)] = table->slots[i];
-            moved.count++;
-        }
-    PyMem_Free(table->slots);
-    *table = moved;
+    size_t count = 0;
+    for (size_t i = row->head; i < row->end; i++)
+        if (row->items[i].line)
+            items[count++] = row->items[i];
+    PyMem_Free(row->items);
+    *row = (OpenRow){items, 0, count, room, count};
     return 0;
 }
 
 int
-open_put(OpenTable *table, Open open)
+open_put(OpenRow *row, Open open)
 {
-    if (4 * (table->count + 1) > 3 * table->capacity &&
-        move(table, table->capacity ? 2 * table->capacity : 16, 0) < 0)
-        return -1;
-    size_t at = slot_of(table, open.id);
-    table->count += !table->slots[at].line;
-    table->slots[at] = open;
-    return 0;
-}
-
-static bool
-pop(OpenTable *table, uint32_t id, Open *open)
-{
-    if (!table->count)
-        return false;
-    size_t mask = table->capacity - 1, gap = slot_of(table, id);
-    if (!table->slots[gap].line)
-        return false;
-    *open = table->slots[gap];
-    for (size_t at = (gap + 1) & mask; table->slots[at].line; at = (at + 1) & mask) {
-        size_t home = home_of(table, table->slots[at].id);
-        if (((at - home) & mask) >= ((at - gap) & mask)) {
-            table->slots[gap] = table->slots[at];
-            gap = at;
-        }
-    }
-    table->slots[gap].line = 0;
-    table->count--;
-    return true;
-}
-
-/* Give room back that a burst has left. */
-static int
-shrink(OpenTable *table)
-{
-    if (table->capacity <= KEEP_ROOM || 8 * table->count >= table->capacity)
-        return 0;
-    if (table->count)
-        return move(table, table->capacity / 4, 0);
-    open_free(table);
-    return 0;
-}
-
-int
-open_take(OpenTable *table, uint32_t first, uint32_t last, OpenList *taken)
-{
-    Open open;
-    uint32_t apart = last - first;
-    if (apart > INT32_MAX)
-        return 0; /* Proton says what is wrong with it */
-    if (apart < table->count) {
-        for (uint32_t i = 0; i <= apart; i++)
-            if (pop(table, first + i, &open) && open_list_add(taken, open) < 0)
-                return -1;
-        return shrink(table);
-    }
-    size_t before = taken->count;
-    for (size_t i = 0; i < table->capacity; i++)
-        if (table->slots[i].line && table->slots[i].id - first <= apart &&
-            open_list_add(taken, table->slots[i]) < 0)
+    if (row->end == row->room) {
+        size_t room = row->room ? row->room : 16;
+        if (tidy(row, 4 * (row->count + 1) > 3 * room ? 2 * room : room) < 0)
             return -1;
-    for (size_t i = before; i < taken->count; i++)
-        pop(table, taken->items[i].id, &open);
-    if (taken->count > before + 1)
-        qsort(taken->items + before, taken->count - before, sizeof(Open), compare_ids);
-    return shrink(table);
+    }
+    row->items[row->end++] = open;
+    row->count++;
+    return 0;
+}
+
+/* Pass gaps at both ends, and give room back that a burst has left. */
+static int
+trim(OpenRow *row)
+{
+    while (row->head < row->end && !row->items[row->head].line)
+        row->head++;
+    while (row->head < row->end && !row->items[row->end - 1].line)
+        row->end--;
+    if (!row->count && row->room > KEEP_ROOM)
+        open_free(row);
+    else if (!row->count)
+        row->head = row->end = 0;
+    else if (row->room > KEEP_ROOM && row->count < row->room / 8)
+        return tidy(row, row->room / 4);
+    return 0;
+}
+
+/* The place of the first whose id is so far behind that of the first, or farther. Without gaps that
+ * are gone already, the distance is the place. */
+static size_t
+find_from(const OpenRow *row, uint32_t distance)
+{
+    uint32_t base = row->items[row->head].id, span = row->items[row->end - 1].id - base;
+    if (distance > span)
+        return row->end;
+    size_t last = row->end - row->head - 1, back = span - distance;
+    size_t low = last > back ? last - back : 0, high = distance < last ? distance : last;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (row->items[row->head + middle].id - base < distance)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return row->head + low;
 }
 
 int
-open_drop(OpenTable *table, uint32_t line)
+open_take(OpenRow *row, uint32_t first, uint32_t last, OpenList *taken)
 {
-    size_t count = open_count(table, line);
-    if (count && count == table->count)
-        open_free(table);
-    else if (count)
-        return move(table, table->capacity, line) < 0 ? -1 : shrink(table);
-    return 0;
+    uint32_t apart = last - first;
+    if (!row->count || apart > INT32_MAX)
+        return 0; /* of a range that is none Proton says what is wrong with it */
+    uint32_t base = row->items[row->head].id;
+    bool is_before = base - first <= apart;
+    for (size_t i = is_before ? row->head : find_from(row, first - base);
+         i < row->end && row->items[i].id - first <= apart; i++) {
+        if (!row->items[i].line)
+            continue;
+        if (open_list_add(taken, row->items[i]) < 0)
+            return -1;
+        row->items[i].line = 0;
+        row->count--;
+    }
+    return trim(row);
+}
+
+int
+open_drop(OpenRow *row, uint32_t line)
+{
+    for (size_t i = row->head; i < row->end; i++)
+        if (row->items[i].line == line) {
+            row->items[i].line = 0;
+            row->count--;
+        }
+    return trim(row);
 }
 
 size_t
-open_count(const OpenTable *table, uint32_t line)
+open_count(const OpenRow *row, uint32_t line)
 {
     size_t count = 0;
-    for (size_t i = 0; i < table->capacity; i++)
-        count += table->slots[i].line == line;
+    for (size_t i = row->head; i < row->end; i++)
+        count += row->items[i].line == line;
     return count;
 }
 
 void
-open_free(OpenTable *table)
+open_free(OpenRow *row)
 {
-    PyMem_Free(table->slots);
-    memset(table, 0, sizeof *table);
+    PyMem_Free(row->items);
+    memset(row, 0, sizeof *row);
 }
 
 /* What is to be written */

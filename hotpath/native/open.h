@@ -17,11 +17,14 @@ typedef struct {
     size_t count, room;
 } OpenList;
 
-/* A hash table of them by delivery-id; capacity is a power of two or 0. */
+/* Those of one session in the order of their delivery-ids, which is that in which they were sent.
+ * What has been settled leaves a gap (line 0) until the next clean-up. */
 typedef struct {
-    Open *slots;
-    size_t count, capacity;
-} OpenTable;
+    Open *items;
+    size_t head, end; /* neither the first nor the last is a gap */
+    size_t room;
+    size_t count; /* without gaps */
+} OpenRow;
 
 /* A message that Proton has and has not written yet. */
 typedef struct {
@@ -47,13 +50,14 @@ void open_list_free(OpenList *list);
 /* By sequence number and serial. */
 void open_list_sort(OpenList *list);
 
-int open_put(OpenTable *table, Open open);
+/* Its delivery-id follows those that are there. */
+int open_put(OpenRow *row, Open open);
 /* Move those from `first` to `last` (RFC 1982) to a list, in their order. */
-int open_take(OpenTable *table, uint32_t first, uint32_t last, OpenList *taken);
+int open_take(OpenRow *row, uint32_t first, uint32_t last, OpenList *taken);
 /* Forget those of a link. */
-int open_drop(OpenTable *table, uint32_t line);
-size_t open_count(const OpenTable *table, uint32_t line);
-void open_free(OpenTable *table);
+int open_drop(OpenRow *row, uint32_t line);
+size_t open_count(const OpenRow *row, uint32_t line);
+void open_free(OpenRow *row);
 
 int pending_add(Pending *pending, Token token);
 /* The message with an index, of which a part (or the last part) has been written now. */

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from hotpath.amqp.conditions import Refused
 from tests.property.test_wire_messages import many
-from tests.support.receiver import Raw, accepted, send
+from tests.support.link_ends import Holding, complete
+from tests.support.receiver import Raw, accepted, send, told
 from tests.support.wire import frame
 
 COUNT = 12
@@ -106,4 +107,40 @@ def test_a_damaged_disposition_is_refused_or_understood(kind, told, data):
             assert len(twin) == COUNT
         else:
             assert len(twin) + len(accepted(twin)[0]) <= COUNT
+        server.engine.free()
+
+
+steps = st.lists(
+    st.tuples(st.just("send"), st.integers(1, 400), st.just(0))
+    | st.tuples(st.just("settle"), st.integers(0, 2_000), st.integers(0, 2_000))
+    | st.tuples(st.just("each"), st.integers(0, 40), st.integers(1, 7)),
+    max_size=12,
+)
+
+
+@many
+@given(steps)
+def test_what_is_open_stays_known_through_bursts_and_gaps(made):
+    with pytest.MonkeyPatch.context() as patch:
+        server = Raw("c", patch).open(window=2**31 - 1)
+        _, twin = server.feed(credit=10_000, window=2**31 - 1)
+        left, sent, done = set(), 0, set()
+        for kind, first, second in made:
+            if kind == "send":
+                send(twin, *range(sent, sent + first))
+                left |= set(range(sent, sent + first))
+                sent += first
+                server.output()
+                continue
+            apart = range(first, first + second + 1)
+            about = apart if kind == "settle" else range(first, sent, second)
+            raws = [told(at) for at in about] if kind == "each" else [told(first, apart[-1])]
+            server.receive(b"".join(raws))
+            done |= left & set(about)
+            left -= set(about)
+        gathered, _, _ = complete(twin, dict.fromkeys(range(sent), Holding(7)))
+
+        assert (sorted(gathered), len(twin)) == (sorted(done), len(left))
+        server.receive(told(0, sent))
+        assert len(twin) == 0
         server.engine.free()
