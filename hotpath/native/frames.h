@@ -75,6 +75,14 @@ write_u64(uint8_t *at, uint64_t value)
     write_u32(at + 4, (uint32_t)value);
 }
 
+/* A lock token. */
+static inline void
+write_token(uint8_t tag[TAG_BYTES], uint64_t seq, uint64_t serial)
+{
+    write_u64(tag, seq);
+    write_u64(tag + 8, serial);
+}
+
 static inline uint16_t
 frame_channel(const uint8_t *frame)
 {

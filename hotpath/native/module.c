@@ -17,8 +17,8 @@ static const Field functions[] = {
     FUNCTION(link_credit), FUNCTION(link_get_drain), FUNCTION(link_session),
     FUNCTION(session_outgoing_bytes), FUNCTION(delivery),
     FUNCTION(delivery_pending), FUNCTION(delivery_partial), FUNCTION(delivery_aborted),
-    FUNCTION(delivery_settle), FUNCTION(delivery_update), FUNCTION(transport_pending), FUNCTION(transport_peek),
-    FUNCTION(transport_pop),
+    FUNCTION(delivery_settle), FUNCTION(delivery_update), FUNCTION(transport_pending),
+    FUNCTION(transport_peek), FUNCTION(transport_pop),
 };
 
 /* Set one number of `into` from the table; -1 with an exception set. */

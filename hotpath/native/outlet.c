@@ -69,7 +69,7 @@ begin(Outlet *self, uint64_t seq, uint64_t serial)
     if (serial)
         frame_write_mark(tag, self->line, self->pending.first + (uint32_t)self->pending.count);
     else
-        write_u64(tag, seq), write_u64(tag + 8, 0);
+        write_token(tag, seq, 0);
     void *delivery = proton.delivery(self->link, (pn_bytes){sizeof tag, (char *)tag});
     if (!delivery)
         return PyErr_Format(PyExc_RuntimeError, "Proton gave no delivery");
@@ -387,8 +387,8 @@ ids_of(const OpenList *list)
 }
 
 /* take(): None, or (runs, echo) of what was accepted since the last time, for who looks up the
- * locks by himself: runs of messages under
- * one lock each, and those deliveries among them that wait for our outcome, in order. */
+ * locks by himself: runs of messages under one lock each, and those deliveries among them that wait
+ * for our outcome, in order. */
 static PyObject *
 outlet_take(Outlet *self, PyObject *Py_UNUSED(none))
 {

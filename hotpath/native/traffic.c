@@ -105,8 +105,7 @@ complete_transfer(Ends *self, uint8_t *frame, size_t size)
     Outlet *outlet = (Outlet *)end->native;
     if (!pending_written(&outlet->pending, transfer.index, transfer.is_last, &token, &is_new))
         return 0;
-    write_u64(transfer.tag, token.seq);
-    write_u64(transfer.tag + 8, token.serial);
+    write_token(transfer.tag, token.seq, token.serial);
     outlet->channel = session->local;
     Open open = {token.seq, token.serial, transfer.id, transfer.line};
     return is_new ? open_put(&session->open, open) : 0;
@@ -241,7 +240,7 @@ traffic_output(Ends *self, PyObject *Py_UNUSED(none))
 
 /* In */
 
-/* Move what a disposition is about to `taken`; false when nothing is. */
+/* Move what a disposition is about to `taken`. */
 static int
 take_open(Ends *self, uint16_t channel, uint32_t first, uint32_t last)
 {
@@ -252,10 +251,9 @@ take_open(Ends *self, uint16_t channel, uint32_t first, uint32_t last)
 
 /* They have been worked off. */
 static void
-done_with_taken(Ends *self)
+clear_taken(Ends *self)
 {
-    size_t count = self->taken.count;
-    open_list_shift(&self->taken, count);
+    open_list_shift(&self->taken, self->taken.count);
 }
 
 /* Let the ends of what is accepted gather it; those that have gathered their first are added to
@@ -273,7 +271,7 @@ accept_open(Ends *self, uint16_t channel, Disposition told, PyObject *filled)
         if (result == 0 && outlet_note((PyObject *)outlet))
             result = PyList_Append(filled, end->end);
     }
-    done_with_taken(self);
+    clear_taken(self);
     return result;
 }
 
@@ -382,7 +380,7 @@ traffic_pick(Ends *self, PyObject *args)
         result = one ? PyList_Append(picked, one) : -1;
         Py_XDECREF(one);
     }
-    done_with_taken(self);
+    clear_taken(self);
     if (result < 0)
         Py_CLEAR(picked);
     return picked;

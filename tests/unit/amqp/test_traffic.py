@@ -37,6 +37,14 @@ def test_a_message_under_a_lock_goes_out_unsettled_with_its_token(server):
     assert len(twin) == 2
 
 
+def test_under_a_lock_nothing_is_sent_on_a_link_that_nobody_follows(in_c):
+    in_c.open().feed()
+    alone = in_c.impl.Outlet(in_c.impl.refer(in_c.links[-1]))
+
+    with pytest.raises(RuntimeError, match="none of a connection"):
+        send(alone, 10)
+
+
 def test_without_a_lock_nothing_is_kept(server):
     _, twin = server.open().feed(settled=True)
     send(twin, 10, serial=0)
