@@ -3,6 +3,7 @@
 References are Proton's pointers themselves.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -31,8 +32,15 @@ _TAG_VIEW: Final = capi.view(_TAG_ROOM, _TAG_BYTES)
 _HEAD_BYTES: Final = 12
 #: A descriptor's constructor, and that of its code in one byte.
 _DESCRIBED: Final = 0x0053
-#: begin, end, disposition
+#: begin, disposition, end
 _LOOKED_AT: Final = frozenset((0x11, 0x15, 0x17))
+_UINT: Final = rb"(?:\x43|\x52.|\x70.{4})"
+_ACCEPTED: Final = rb"\x41" + _UINT + rb"(?:\x40|" + _UINT + rb")[\x40-\x42]\x00\x53\x24\x45"
+#: A disposition of a receiver, `accepted`, as it is written most often.
+_USUAL: Final = re.compile(
+    rb"\x00\x53\x15\xc0.(?:\x05" + _ACCEPTED + rb"|\x06" + _ACCEPTED + rb"[\x40-\x42])",
+    re.DOTALL,
+).fullmatch
 #: Size, data offset, what follows the head of eight bytes, and the code.
 _read_head: Final = Struct(">IBxxxHB").unpack_from
 
@@ -368,7 +376,9 @@ class Ends:
         """Pass frames of a peer; the place of the first that is to be looked at closely."""
         while pos + _HEAD_BYTES <= size:
             length, offset, described, code = _read_head(chunk, pos)
-            if described != _DESCRIBED or offset != 2 or code in _LOOKED_AT or length < _HEAD_BYTES:
+            if described != _DESCRIBED or offset != 2 or length < _HEAD_BYTES:
+                break
+            if code in _LOOKED_AT and not _is_usual(chunk, pos, min(pos + length, size)):
                 break
             pos += length
         return pos
@@ -425,6 +435,11 @@ class Ends:
         if twin.note():
             filled.append(end)
         return False
+
+
+def _is_usual(chunk: bytes | bytearray, pos: int, end: int) -> bool:
+    """Whether a frame tells in the usual way what has been accepted: Proton reads that alike."""
+    return bool(_USUAL(chunk, pos + 8, end)) and chunk[pos + 12] == end - pos - 13
 
 
 def _wants_flow(twin: Inlet | Outlet | None) -> bool:
