@@ -1,6 +1,7 @@
 """What the parts of this edge work with: the services, and the host of a link end."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -39,14 +40,25 @@ class Flushable(Protocol):
         ...
 
 
+def _ignore(_: float) -> None:
+    """How long a turn took is of no interest."""
+
+
 class Turn:
     """Flushes each connection that something happened on once a turn of the event loop.
 
     Those that are not favoured as far as there is time for them (`fairness`).
+
+    Args:
+        fairness: Says who is favoured.
+        on_flushed: Is told how long that took for those that are, seconds.
     """
 
-    def __init__(self, fairness: Fairness) -> None:
+    def __init__(
+        self, fairness: Fairness, *, on_flushed: Callable[[float], None] = _ignore
+    ) -> None:
         self._fairness = fairness
+        self._on_flushed = on_flushed
         self._is_due = False
         self._dirty: dict[Flushable, None] = {}
         # Those for which there was no time.
@@ -64,6 +76,7 @@ class Turn:
         self._is_due = False
         dirty, self._dirty = self._dirty, {}
         fairness, others = self._fairness, []
+        began = fairness.now()
         for connection in dirty:
             if not connection.account.is_favoured:
                 # What it has sent may have been stored just now.
@@ -74,6 +87,7 @@ class Turn:
                 self._flush(connection)
             else:
                 connection.flush()
+        self._on_flushed(fairness.now() - began)
         for connection in others:
             if fairness.may_go(connection.account, sending=True):
                 self._flush(connection)

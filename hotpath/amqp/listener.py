@@ -20,7 +20,7 @@ from hotpath.amqp.context import Context, Turn
 from hotpath.amqp.fairness import IDLE_PARTS, Fairness
 from hotpath.amqp.outflow import Sink
 from hotpath.amqp.pace import Pace
-from hotpath.amqp.sockets import READ_BYTES, SocketSink
+from hotpath.amqp.sockets import ReadRoom, SocketSink
 from hotpath.auth.rights import Grant
 from hotpath.config import Endpoint, Settings
 from hotpath.ports import Clock, LogFailure
@@ -59,6 +59,7 @@ class AmqpEdge:
         turn_s = settings.fair_turn_ms / 1000
         # On a clock that is turned by hand nothing waits for the machine's.
         idle_s = IDLE_PARTS * turn_s if isinstance(clock, SystemClock) else 0.0
+        self._room = ReadRoom()
         fairness = Fairness(turn_s, now=stopwatch(clock), idle_s=idle_s)
         self._context = Context(
             access=access,
@@ -70,7 +71,7 @@ class AmqpEdge:
             settings=settings,
             clock=clock,
             metrics=metrics,
-            turn=Turn(fairness),
+            turn=Turn(fairness, on_flushed=self._room.fit),
             fairness=fairness,
             outgoing=Outgoing(settings),
             shared=Shared(settings),
@@ -79,7 +80,6 @@ class AmqpEdge:
         )
         self.admission = Admission(settings, metrics, clock)
         self._pace = Pace(settings.accepts_per_second, clock)
-        self._shared = bytearray(READ_BYTES)
         self._listening: list[tuple[socket.socket, asyncio.Task[None]]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self._connections: dict[Connection, None] = {}
@@ -148,7 +148,7 @@ class AmqpEdge:
 
         def protocol() -> SocketSink:
             return SocketSink(
-                shared=self._shared,
+                room=self._room,
                 fairness=self._context.fairness,
                 output_bytes_max=self._context.settings.output_bytes_max,
                 adopt=adopt,

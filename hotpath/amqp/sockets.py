@@ -12,17 +12,53 @@ from typing_extensions import override
 from hotpath.amqp.connection import Connection
 from hotpath.amqp.fairness import Fairness
 
-#: Bytes read from a socket at once.
+#: Bytes read from a socket at once, at the most.
 READ_BYTES: Final = 262_144
+#: The same when what was read before took long to be sent on.
+READ_BYTES_MIN: Final = 16_384
+#: Sending on what one turn has brought shall take so long, seconds: who delivers to a hundred
+#: receivers reads less of a publisher at once, so that it does not run ahead of them.
+SEND_S: Final = 0.02
 #: The same of one that has not earned more: what is kept when it must wait.
 SMALL_READ_BYTES: Final = 512
+
+
+class ReadRoom:
+    """The read buffer of all sockets, and how much of it a read may fill.
+
+    Attributes:
+        shared: All of it.
+        large: For who is favoured.
+        small: For all others.
+    """
+
+    __slots__ = ("_bytes", "_view", "large", "shared", "small")
+
+    def __init__(self) -> None:
+        self.shared = bytearray(READ_BYTES)
+        self._view = memoryview(self.shared)
+        self._bytes = READ_BYTES
+        self.large = self._view
+        self.small = self._view[:SMALL_READ_BYTES]
+
+    def fit(self, took_s: float) -> None:
+        """What there was to be sent in a turn took so long, seconds."""
+        if took_s > SEND_S:
+            wanted = max(self._bytes // 2, READ_BYTES_MIN)
+        elif took_s < SEND_S / 4:
+            wanted = min(2 * self._bytes, READ_BYTES)
+        else:
+            return
+        if wanted != self._bytes:
+            self._bytes = wanted
+            self.large = self._view[:wanted]
 
 
 class SocketSink(asyncio.BufferedProtocol):
     """A TCP or TLS connection, as asyncio drives it and as a connection writes to it.
 
     Args:
-        shared: The read buffer of all sockets: what is read is taken in before the next read, or
+        room: The read buffer of all sockets: what is read is taken in before the next read, or
             kept apart when others are to be read first.
         fairness: Says who is read first.
         output_bytes_max: Unsent bytes above which `resume_writing` will tell of room.
@@ -33,15 +69,13 @@ class SocketSink(asyncio.BufferedProtocol):
     def __init__(
         self,
         *,
-        shared: bytearray,
+        room: ReadRoom,
         fairness: Fairness,
         output_bytes_max: int,
         adopt: Callable[["SocketSink"], Connection | None],
         left: Callable[[], None],
     ) -> None:
-        self._shared = shared
-        self._view = memoryview(shared)
-        self._small_view = self._view[:SMALL_READ_BYTES]
+        self._room = room
         self._fairness = fairness
         self._kept = b""
         self._is_throttled = self._is_waiting = False
@@ -73,8 +107,8 @@ class SocketSink(asyncio.BufferedProtocol):
 
     @override
     def get_buffer(self, sizehint: int) -> memoryview:
-        connection = self._connection
-        return self._view if connection and connection.account.is_favoured else self._small_view
+        connection, room = self._connection, self._room
+        return room.large if connection and connection.account.is_favoured else room.small
 
     @override
     def buffer_updated(self, nbytes: int) -> None:
@@ -82,9 +116,9 @@ class SocketSink(asyncio.BufferedProtocol):
         if connection is None:
             return
         if self._fairness.may_go(connection.account):
-            self._take_in(connection, self._shared, nbytes)
+            self._take_in(connection, self._room.shared, nbytes)
             return
-        self._kept = bytes(self._small_view[:nbytes])
+        self._kept = bytes(self._room.small[:nbytes])
         self._set_reading(on=False)
         self._fairness.wait(connection.account, self._read_kept)
 

@@ -91,16 +91,18 @@ def test_a_restart_keeps_everything(data_dir, end):
 
         def figures_agree():
             after = server.call("GET", "/subscriptions").body["data"]
-            chosen = (*STABLE, "backlog", "deadLettered")
-            return [[e[n] for n in chosen] for e in after] == [
-                [e[n] for n in chosen] for e in before
-            ]
+            # On a busy machine the scheduled message is due by now, and counts.
+            return len(after) == len(before) and all(
+                [now[n] for n in (*STABLE, "deadLettered")]
+                == [then[n] for n in (*STABLE, "deadLettered")]
+                and now["backlog"] - then["backlog"] in (0, int(now["topic"] == "variables"))
+                for now, then in zip(after, before, strict=True)
+            )
 
         eventually(figures_agree)
         assert {entry["subscriptionId"] for entry in before} == {feed.id, untouched.id, other.id}
         feed, untouched = elsewhere(feed, server), elsewhere(untouched, server)
         messages = receive_all(feed)
-        # On a busy machine the scheduled message is due by now.
         due_by_now = messages[6:]
         assert [quality_of(message) for message in messages[:6]] == [3, 5, 6, 7, 8, 9]
         assert [message.delivery_count for message in messages[:6]] == [1, 0, 0, 0, 0, 0]

@@ -19,6 +19,13 @@ from hotpath.amqp.fairness import (
     WELCOMES,
     Fairness,
 )
+from hotpath.amqp.sockets import (
+    READ_BYTES,
+    READ_BYTES_MIN,
+    SEND_S,
+    SMALL_READ_BYTES,
+    ReadRoom,
+)
 from hotpath.config import Settings
 
 TURN_S = 0.002
@@ -404,6 +411,31 @@ def test_after_a_long_turn_the_favoured_have_longer(monkeypatch):
     for _ in range(3):
         waited[-1][1]()
     assert [round(seconds / TURN_S, 6) for seconds, _ in waited] == [2, 6, 2 * REST_MAX]
+
+
+def test_less_is_read_at_once_while_it_takes_long_to_be_sent_on():
+    room = ReadRoom()
+    assert len(room.large) == READ_BYTES
+    room.fit(SEND_S / 2)
+    assert len(room.large) == READ_BYTES, "neither long nor short"
+    for _ in range(20):
+        room.fit(2 * SEND_S)
+    assert len(room.large) == READ_BYTES_MIN
+    room.fit(0.0)
+    assert len(room.large) == 2 * READ_BYTES_MIN
+    for _ in range(20):
+        room.fit(0.0)
+    assert len(room.large) == READ_BYTES
+    assert len(room.small) == SMALL_READ_BYTES
+
+
+async def test_a_turn_tells_how_long_those_that_are_favoured_took(world):
+    told = []
+    turn = Turn(world.fairness, on_flushed=told.append)
+    turn.mark(Dirty(world, "good", favoured=True))
+    turn.mark(Dirty(world, "bad", favoured=False))
+    await asyncio.sleep(0)
+    assert told == [pytest.approx(0.001)]
 
 
 async def test_of_those_that_are_late_the_one_that_has_used_least_comes_first(world):
