@@ -127,6 +127,8 @@ class ClusterCore(Core):
         super()._compose(base_ms=base_ms)
         # What this node appends comes back with all the rest.
         self.committer.on_batches = self.points.note
+        # Whoever takes a schedule over may find what its former owner has appended already.
+        self.committer.names_due = True
         self.topics.on_batches = self.delivering.on_batches
         self._connect()
         self.relay = Relay(
