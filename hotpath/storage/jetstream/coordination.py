@@ -12,7 +12,6 @@ before; a swap cannot be misled, because a majority must accept it.
 import asyncio
 import base64
 import binascii
-import json
 from typing import Final, NamedTuple
 
 from hotpath.clusterports import Entry, Stop
@@ -153,8 +152,7 @@ class KvCoordination:
     async def _ask(self, name: str, question: JsonMap) -> JsonMap | None:
         """An answer of JetStream's API, None when it has not found what was asked for."""
         try:
-            payload = json.dumps(question).encode()
-            return await self._link.ask(f"$JS.API.{name}", payload, seconds=self._timeout_s)
+            return await self._link.api(name, question, seconds=self._timeout_s)
         except Unanswered as error:
             raise _Later(f"the coordination bucket: {error}") from error
         except Refused as refused:
