@@ -46,6 +46,9 @@ READERS: Final = 12
 IDLE_LINKS: Final = 240
 NODES: Final = (1, 2, 3)
 ALL_MATCH: Final = "by 32, all match"
+#: A node that uses less than this share of a processor has nothing to do, and it has to be so soon.
+QUIET_SHARE: Final = 0.08
+QUIET_S: Final = 120.0
 _ROUNDS: Final = count()
 
 
@@ -166,6 +169,7 @@ def _look_at(
     for stage in stages:
         # Streams, filters and indexes are made at the first message.
         _publish(stage, Load("warm", 1_600.0, 32, first_object=0), seconds=1.0)
+        _until_quiet([node.pid for node in stage.nodes])
         rss = float(read_usage(stage.nodes[0].pid).rss_bytes)
         found.memory.append((len(stage.nodes), stage.subscriptions, rss))
     for load in LOADS * rounds:
@@ -177,6 +181,22 @@ def _look_at(
             used = ", ".join(f"{work.cpu_us / 1e6:.2f}" for work in works)
             line = f"{load.name}: {len(works)} nodes used {used} s in {storing.seconds:.1f} s"
             print(line, file=sys.stderr, flush=True)
+
+
+def _until_quiet(pids: Sequence[int]) -> None:
+    """Wait until the nodes have nothing left to do of their start, such as counting backlogs.
+
+    Raises RunError when that takes too long.
+    """
+    until = time.monotonic() + QUIET_S
+    while True:
+        before = [read_usage(pid) for pid in pids]
+        time.sleep(1.0)
+        used = [read_usage(pid).cpu_since(at) for pid, at in zip(pids, before, strict=True)]
+        if max(used) < QUIET_SHARE:
+            return
+        if time.monotonic() > until:
+            raise RunError(f"the nodes do not come to rest: {max(used):.2f} s in a second")
 
 
 @dataclass(slots=True)
@@ -246,7 +266,8 @@ def _selected(messages: int, load: Load) -> int:
 def _publish(stage: Stage, load: Load, *, seconds: float, first_object: int | None = None) -> int:
     """Messages that were accepted at the first node; none without a rate. Raises RunError."""
     if not load.rate:
-        time.sleep(seconds)
+        # What a node uses then is next to nothing, and the clock of processor time is coarse.
+        time.sleep(3 * seconds)
         return 0
     address, token = stage.publisher
     first = load.first_object if first_object is None else first_object
