@@ -131,6 +131,8 @@ def build_parser() -> argparse.ArgumentParser:
     many.add_argument("--subscriptions", type=positive_integer, default=30_000)
     many.add_argument("--seconds", type=positive_number, default=5.0)
     many.add_argument("--rounds", type=positive_integer, default=2)
+    many.add_argument("--division-only", action="store_true", help="leave the throughput out")
+    many.add_argument("--costs", type=Path, help="write the model's costs, for bench.sizing")
     many.add_argument("--work-dir", type=Path, default=Path(tempfile.gettempdir()))
     many.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     rest.add_command(commands)

@@ -2,40 +2,38 @@
 
 Throughput for each second of processor time, of the service alone and of a node of a cluster, in
 turn; then the work of each node while the same subscriptions are divided among one, two and three
-of them. These are created in a service alone and brought into the cluster with `hotpath migrate`.
+of them, and whether the model of `bench.sizing` says the same. These subscriptions are created in a
+service alone and brought into the cluster with `hotpath migrate`.
 """
 
 import argparse
-import asyncio
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, replace
+from statistics import mean
+from typing import Final
 
-import aiohttp
-
-from bench.backlog import broker
-from bench.children import Child
-from bench.clients import SenderReport, build_clients
-from bench.cluster_broker import joined, keys_in, servers_up
-from bench.errors import RunError
-from bench.hotpath_broker import address_of, create_many, hotpath_command, mint_token, post
+from bench.division import ALL_MATCH, LOADS, NODES, Found, divide
 from bench.measure import in_turn
 from bench.peers import NODE, NODE_OF_THREE, OURS
-from bench.procfs import read_usage
-from bench.report import render, throughput_table, write_document
-from bench.sizing import Costs, Division, check_model, fit
+from bench.report import Row, render, throughput_table, write_document
+from bench.sizing import (
+    Amounts,
+    Costs,
+    Work,
+    as_json,
+    errors,
+    fit,
+    fit_memory,
+    fit_storing,
+)
 from bench.workload import Workload
 
-#: Subscriptions that each message matches.
-MATCHES = 300
-MIGRATE_S = 300.0
+#: Of the subscriptions, one in so many matches a message.
+OBJECTS: Final = 100
 #: Beyond this the model is no good, as a share of what was measured.
-ERROR_MAX = 0.35
+ERROR_MAX: Final = 0.35
+#: The model is made without these, and has to say them all the same.
+HELD_OUT: Final = 2
 
 
 def _load(fan_out: int, subscriptions: int, *, seconds: float) -> Workload:
@@ -52,136 +50,94 @@ def _load(fan_out: int, subscriptions: int, *, seconds: float) -> Workload:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one node used while messages were published at its cluster."""
-
-    nodes: int
-    subscriptions: int
-    messages: int
-    cpu_us: tuple[float, ...]
-    """Processor time for each message, by node; the first one takes them in."""
+def summed(works: Sequence[Work]) -> list[Work]:
+    """Rounds of the same measurement as one."""
+    groups: dict[tuple[str, int, int], list[Work]] = {}
+    for work in works:
+        groups.setdefault((work.load, work.nodes, work.node), []).append(work)
+    return [Work(*key, _sum(group), sum(w.cpu_us for w in group)) for key, group in groups.items()]
 
 
-def _fill(directory: Path, subscriptions: int) -> Path:
-    """A data directory with so many subscriptions to a hundred objects."""
-    data_dir = directory / "data"
-    with broker(data_dir, directory / "embedded.log") as up:
-        jwt = mint_token(data_dir)
-        if subscriptions:
-            load = _load(MATCHES, subscriptions, seconds=1)
-            asyncio.run(create_many(up.addresses.http, jwt, load, prefix=""))
-    return data_dir
+def _sum(group: Sequence[Work]) -> Amounts:
+    names = Amounts.__dataclass_fields__
+    return Amounts(**{name: sum(getattr(w.amounts, name) for w in group) for name in names})
 
 
-def _migrate(data_dir: Path, servers: str, prefix: str) -> None:
-    command = [*hotpath_command(), "migrate", "--data-dir", str(data_dir), "--json"]
-    command += ["--cluster", servers, "--cluster-prefix", prefix]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=MIGRATE_S)
-    if done.returncode:
-        raise RunError(f"not migrated: {done.stderr[-800:]}")
+def model_of(found: Found) -> tuple[Costs, list[Work]]:
+    """The costs, made without what was measured on `HELD_OUT` nodes; and all that was measured."""
+    works = summed(found.works)
+    node = fit([work for work in works if work.nodes != HELD_OUT])
+    storing = [each for each in found.storing if each.nodes != HELD_OUT]
+    return Costs(node, *fit_storing(storing), *fit_memory(found.memory)), works
 
 
-async def _publisher(http: str, jwt: str) -> tuple[str, str]:
-    headers = {"Authorization": f"Bearer {jwt}"}
-    async with aiohttp.ClientSession(http, headers=headers) as session:
-        made = await post(session, "/publishers/variables", {"sasTokenTTL": 300})
-    return address_of(made["connectionURL"]), made["sasToken"]
+def division_table(works: Sequence[Work], costs: Costs) -> str:
+    """One line for each load and number of nodes: processor time of the nodes, and as it is said."""
+    rows: list[Row] = [("load", "nodes", "first node ms/s", "others ms/s", "said: first, others",
+                        "off by")]  # fmt: skip
+    for load in LOADS:
+        for nodes in NODES:
+            group = [w for w in works if w.load == load.name and w.nodes == nodes]
+            used = [w.cpu_us / 1e3 / w.amounts.seconds for w in group]
+            said = [costs.said_us(w.amounts) / 1e3 / w.amounts.seconds for w in group]
+            off = max(errors(costs, group), key=abs)
+            rows.append((load.name, str(nodes), f"{used[0]:.0f}", _mean(used[1:]),
+                         f"{said[0]:.0f}, {_mean(said[1:])}", f"{100 * off:+.0f} %"))  # fmt: skip
+    return render(rows)
 
 
-def _publish(server: str, address: str, token: str, *, seconds: float, log: Path) -> int:
-    command = [str(build_clients() / "load-send"), "--server", server, "--address", address]
-    command += ["--seconds", str(seconds), "--size", "323", "--window", "1000", "--user", "bench"]
-    # As fast as it goes: the cost of a commit is shared by many messages, that of matching is not.
-    command += ["--objects", "100"]
-    with Child(command, log=log, environment={"BENCH_TOKEN": token}) as sender:
-        return SenderReport.parse(sender.finish(60 + seconds)).accepted
+def _mean(values: Sequence[float]) -> str:
+    return f"{mean(values):.0f}" if values else "-"
 
 
-def share(directory: Path, prefix: str, nodes: int, *, servers: str, seconds: float,
-          subscriptions: int, key_dir: Path) -> Share:  # fmt: skip
-    """Publish at so many nodes and look at what each uses. Raises RunError."""
-    place = directory / f"{prefix}-{nodes}"
-    place.mkdir()
-    with joined(place, nodes=nodes, servers=servers, prefix=prefix, key_dir=key_dir) as up:
-        jwt = mint_token(key_dir)
-        address, token = asyncio.run(_publisher(up[0].addresses.http, jwt))
-        amqp = up[0].addresses.amqp
-        log = place / "load-send.log"
-        # Streams, filters and indexes are made at the first message.
-        _publish(amqp, address, token, seconds=1, log=log)
-        time.sleep(1)
-        before = [read_usage(node.pid) for node in up]
-        messages = _publish(amqp, address, token, seconds=seconds, log=log)
-        time.sleep(0.5)
-        used = [read_usage(node.pid).cpu_since(was) for node, was in zip(up, before, strict=True)]
-    cpu_us = tuple(round(1e6 * seconds_ / max(messages, 1), 1) for seconds_ in used)
-    return Share(nodes, subscriptions, messages, cpu_us)
+def matching_table(works: Sequence[Work], costs: Costs) -> str:
+    """What matching takes on a node for each message: what is left without all else."""
+    rows: list[Row] = [("nodes", "matches a message and node", "us of matching a message and node")]
+    for nodes in NODES:
+        group = [w for w in works if w.load == ALL_MATCH and w.nodes == nodes]
+        rest = [costs.said_us(replace(w.amounts, matches=0)) for w in group]
+        spent = mean((w.cpu_us - r) / w.amounts.read for w, r in zip(group, rest, strict=True))
+        matches = mean(w.amounts.matches / w.amounts.read for w in group)
+        rows.append((str(nodes), f"{matches:.0f}", f"{spent:.0f}"))
+    return render(rows)
 
 
-def divide(subscriptions: int, *, seconds: float, work_dir: Path) -> list[Share]:
-    """One, two and three nodes with the same subscriptions, and without any. Raises RunError."""
-    found = []
-    with ExitStack() as stack:
-        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-cl-", dir=work_dir))
-        directory = Path(name)
-        servers = stack.enter_context(servers_up(directory / "nats", 1))
-        urls = ",".join(server.url for server in servers)
-        key_dir = keys_in(directory)
-        for prefix, count in (("none", 0), ("many", subscriptions)):
-            apart = directory / f"fill-{prefix}"
-            apart.mkdir()
-            _migrate(_fill(apart, count), urls, prefix)
-            for nodes in (1, 2, 3):
-                found.append(
-                    share(directory, prefix, nodes, servers=urls, seconds=seconds,
-                          subscriptions=count, key_dir=key_dir)
-                )  # fmt: skip
-                print(found[-1], file=sys.stderr, flush=True)
-    return found
-
-
-def division_table(found: Sequence[Share], costs: Costs) -> str:
-    """One line for each number of nodes, with what the model says."""
-    rows = [
-        ("subscriptions", "nodes", "first node us/msg", "others us/msg", "model: first, others")
+def cost_table(costs: Costs) -> str:
+    """What each thing costs."""
+    rows: list[Row] = [("what", "us")]
+    rows += [
+        (name.replace("_", " "), f"{value:,.2f}") for name, value in asdict(costs.node).items()
     ]
-    for each in found:
-        others = each.cpu_us[1:]
-        first, other = (
-            costs.first_us(each.subscriptions, each.nodes),
-            costs.other_us(each.subscriptions, each.nodes),
-        )
-        mean = f"{sum(others) / len(others):.0f}" if others else "-"
-        rows.append(
-            (
-                f"{each.subscriptions:,}",
-                str(each.nodes),
-                f"{each.cpu_us[0]:.0f}",
-                mean,
-                f"{first:.0f}, {other:.0f}" if others else f"{first:.0f}",
-            )
-        )
+    rows += [("stored batch, on its server", f"{costs.store_us:,.2f}"),
+             ("batch and reader, on its server", f"{costs.push_us:,.2f}")]  # fmt: skip
     return render(rows)
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for; 1 when a bound did not hold."""
-    results = in_turn(
+    results = [] if options.division_only else in_turn(
         [_load(10, 10, seconds=options.seconds)],
         [OURS, NODE, NODE_OF_THREE],
         rounds=options.rounds,
         work_dir=options.work_dir,
-    )
-    print(throughput_table(results))
-    shares = divide(options.subscriptions, seconds=options.seconds, work_dir=options.work_dir)
-    divisions = [Division(each.nodes, each.subscriptions, each.cpu_us) for each in shares]
-    costs = fit(divisions, matches=MATCHES)
-    error = check_model(costs, divisions)
-    print("\n" + division_table(shares, costs))
-    print(f"\nthe model is off by {100 * error:.0f} % at most")
+    )  # fmt: skip
+    if results:
+        print(throughput_table(results) + "\n")
+    found = divide(options.subscriptions, matches=options.subscriptions // OBJECTS,
+                   seconds=options.seconds, rounds=options.rounds, work_dir=options.work_dir)  # fmt: skip
+    costs, works = model_of(found)
+    for table in (division_table(works, costs), matching_table(works, costs), cost_table(costs)):
+        print(table + "\n")
+    print(f"memory, bytes: {costs.base_bytes / 1e6:.0f} MB a node, {costs.known_bytes:,.0f} a known "
+          f"and {costs.live_bytes:,.0f} more a live subscription")  # fmt: skip
+    wrong = [abs(each) for each in errors(costs, works)]
+    held_out = [abs(each) for each in errors(costs, [w for w in works if w.nodes == HELD_OUT])]
+    print(f"the model is off by {100 * max(wrong):.0f} % at most, by {100 * max(held_out):.0f} % on "
+          f"{HELD_OUT} nodes, which it was made without")  # fmt: skip
+    if options.costs is not None:
+        options.costs.write_text(as_json(costs) + "\n")
     if options.out is not None:
-        document = [*(result.as_json() for result in results), *map(asdict, shares), asdict(costs)]
+        document = [*(result.as_json() for result in results), *map(asdict, works), asdict(costs)]
         write_document(options.out, document, options.work_dir)
     good = not any(result.problems for result in results)
-    return 0 if good and error <= ERROR_MAX else 1
+    return 0 if good and max(wrong) <= ERROR_MAX else 1

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import secrets
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,12 +13,25 @@ from pathlib import Path
 from bench.children import Child
 from bench.clients import Endpoint, Login
 from bench.errors import RunError
-from bench.hotpath_broker import SETTINGS, Addresses, hotpath_command, mint_token, prepare
+from bench.hotpath_broker import (
+    SETTINGS,
+    TOPIC,
+    Addresses,
+    hotpath_command,
+    mint_token,
+    prepare,
+)
 from bench.workload import Workload
 from hotpath.auth.keys import DEVELOPMENT_KEY_FILE, load_development_key
+from hotpath.model.names import TenantId, Topic, TopicKey
+from hotpath.storage.jetstream.link import Link
+from hotpath.storage.jetstream.naming import Names
+from hotpath.storage.jetstream.options import LinkOptions
+from hotpath.storage.jetstream.server import JetStream
 from tests.support.nats import MISSING, NatsServer, nats_cluster, nats_server
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 90.0
+MIGRATE_S = 300.0
 
 
 @dataclass(slots=True)
@@ -62,6 +76,7 @@ def joined(
     directory: Path, *, nodes: int, servers: str, prefix: str, key_dir: Path
 ) -> Iterator[list[Node]]:
     """So many nodes of one cluster. Raises RunError when one does not become ready."""
+    directory.mkdir(exist_ok=True)
     with ExitStack() as stack:
         children = []
         for number in range(nodes):
@@ -76,6 +91,29 @@ def joined(
             log = directory / f"node-{number}.log"
             children.append(stack.enter_context(Child(command, log=log, environment=SETTINGS)))
         yield [Node(child, Addresses.parse(child.read_line(READY_TIMEOUT_S))) for child in children]
+
+
+def migrated(data_dir: Path, servers: str, prefix: str) -> None:
+    """Bring what a service alone has into a cluster. Raises RunError."""
+    command = [*hotpath_command(), "migrate", "--data-dir", str(data_dir), "--json"]
+    command += ["--cluster", servers, "--cluster-prefix", prefix]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=MIGRATE_S)
+    if done.returncode:
+        raise RunError(f"not migrated: {done.stderr[-800:]}")
+
+
+async def batches_in(server: str, prefix: str) -> int:
+    """How many batches the log of what is published has had. Raises LogFailure."""
+    link = Link(LinkOptions((server,), name="bench"))
+    await link.open()
+    try:
+        server_calls = JetStream(link, replicas=1, duplicate_seconds=60.0)
+        topic = TopicKey(TenantId("bench"), Topic(TOPIC))
+        stream = Names(prefix, shards=64).topic_stream(topic)
+        state = await server_calls.state(stream, server_calls.until(10.0))
+    finally:
+        await link.close()
+    return 0 if state is None else state.last
 
 
 @contextmanager

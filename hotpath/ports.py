@@ -44,6 +44,11 @@ class Commit:
     now_ms: int
     """Enqueued time of the appended messages; never before that of an earlier commit."""
     appends: list[tuple[TopicKey, Sequence[bytes]]] = field(default_factory=list)
+    once: dict[int, str] = field(default_factory=dict)
+    """Names of appends, by their places: what has entered the topic under a name enters no more.
+
+    For a log that may have made an append of a commit that failed, or of somebody else's; one whose
+    commits take effect as a whole has no use for it."""
     progress: list[tuple[SubscriptionId, ProgressDelta]] = field(default_factory=list)
     snapshots: list[tuple[SubscriptionId, Progress]] = field(default_factory=list)
     """Full progress, replacing all that was there for the subscription."""

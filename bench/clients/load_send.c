@@ -27,7 +27,7 @@
 
 struct options {
     const char *server, *address, *user, *token;
-    uint64_t count, window, objects;
+    uint64_t count, window, objects, first_object, at_once;
     double seconds, rate, zipf, settle_timeout_s;
     size_t size;
     unsigned sender;
@@ -58,9 +58,11 @@ static const char usage[] =
     "usage: load-send --server HOST:PORT --address ADDRESS (--count N | --seconds S) [options]\n"
     "  --size BYTES         encoded message, all sections (323)\n"
     "  --objects N          distinct objectId values obj-00000000… (100)\n"
+    "  --first-object N     number of the first of them (0)\n"
     "  --zipf EXPONENT      draw objects by Zipf instead of in turn\n"
     "  --window N           unsettled deliveries at most (4000)\n"
     "  --rate N             messages a second, stamped when due\n"
+    "  --at-once N          so many are due together, at the same rate (1)\n"
     "  --sender N           number of this sender in the stamp, 0..99 (0)\n"
     "  --settle-timeout S   wait for the last outcomes at most (30)\n"
     "  --user NAME          SASL PLAIN with this user; otherwise ANONYMOUS\n"
@@ -68,7 +70,8 @@ static const char usage[] =
     "  --cbs                put the token to $cbs instead of using it as the password\n";
 
 enum { O_SERVER = 1, O_ADDRESS, O_COUNT, O_SECONDS, O_SIZE, O_OBJECTS, O_ZIPF, O_WINDOW, O_RATE,
-       O_SENDER, O_SETTLE_TIMEOUT, O_USER, O_TOKEN_FILE, O_CBS, O_HELP };
+       O_SENDER, O_SETTLE_TIMEOUT, O_USER, O_TOKEN_FILE, O_CBS, O_FIRST_OBJECT, O_AT_ONCE,
+       O_HELP };
 
 static const struct option long_options[] = {
     {"server", 1, 0, O_SERVER}, {"address", 1, 0, O_ADDRESS}, {"count", 1, 0, O_COUNT},
@@ -76,6 +79,7 @@ static const struct option long_options[] = {
     {"zipf", 1, 0, O_ZIPF}, {"window", 1, 0, O_WINDOW}, {"rate", 1, 0, O_RATE},
     {"sender", 1, 0, O_SENDER}, {"settle-timeout", 1, 0, O_SETTLE_TIMEOUT},
     {"user", 1, 0, O_USER}, {"token-file", 1, 0, O_TOKEN_FILE}, {"cbs", 0, 0, O_CBS},
+    {"first-object", 1, 0, O_FIRST_OBJECT}, {"at-once", 1, 0, O_AT_ONCE},
     {"help", 0, 0, O_HELP}, {0, 0, 0, 0}};
 
 static void take_option(struct options *options, int option)
@@ -90,6 +94,10 @@ static void take_option(struct options *options, int option)
                                             MESSAGE_MAX_BYTES);
         break;
     case O_OBJECTS: options->objects = (uint64_t)text_number("--objects", optarg, 1, 1e7); break;
+    case O_FIRST_OBJECT:
+        options->first_object = (uint64_t)text_number("--first-object", optarg, 0, 9e7);
+        break;
+    case O_AT_ONCE: options->at_once = (uint64_t)text_number("--at-once", optarg, 1, BURST); break;
     case O_ZIPF: options->zipf = text_number("--zipf", optarg, 0, 10); break;
     case O_WINDOW: options->window = (uint64_t)text_number("--window", optarg, 1, 1e6); break;
     case O_RATE: options->rate = text_number("--rate", optarg, 0.001, 1e7); break;
@@ -108,7 +116,7 @@ static void take_option(struct options *options, int option)
 static struct options parse_options(int argc, char **argv)
 {
     struct options options = {.size = 323, .objects = 100, .window = 4000, .settle_timeout_s = 30,
-                              .token = getenv("BENCH_TOKEN")};
+                              .at_once = 1, .token = getenv("BENCH_TOKEN")};
     int option;
     while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1)
         take_option(&options, option);
@@ -170,7 +178,8 @@ static int64_t due_ns(const struct run *run, uint64_t index)
 {
     if (run->options.rate == 0)
         return 0;
-    return run->start_ns + (int64_t)((double)index * 1e9 / run->options.rate);
+    uint64_t first = index - index % run->options.at_once;
+    return run->start_ns + (int64_t)((double)first * 1e9 / run->options.rate);
 }
 
 /* Nothing is left to send, or is due later than the run lasts. */
@@ -185,7 +194,8 @@ static bool sent_all(const struct run *run, int64_t now)
 static void send_one(struct run *run, int64_t due)
 {
     struct message_stamp stamp = {run->options.sender, run->sent + 1, due};
-    message_stamp_write(&run->message, &stamp, objects_pick(&run->objects, run->sent));
+    message_stamp_write(&run->message, &stamp,
+                        run->options.first_object + objects_pick(&run->objects, run->sent));
     pn_delivery_t *delivery =
         pn_delivery(run->link, pn_dtag((const char *)&stamp.seq, sizeof stamp.seq));
     pn_delivery_set_context(delivery, (void *)(intptr_t)due);

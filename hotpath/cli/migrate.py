@@ -10,7 +10,7 @@ from hotpath.auth.sealing import SEALING_KEY_FILE
 from hotpath.cli.configfile import config_option
 from hotpath.cli.options import json_option
 from hotpath.cli.output import to_line
-from hotpath.cli.running import Failure, run
+from hotpath.cli.running import Failure, check_missing, run
 from hotpath.cli.settings_options import given_flags, read_settings, settings_options
 from hotpath.config import Settings
 from hotpath.ports import LogFailure
@@ -52,8 +52,9 @@ async def _migrate(settings: Settings, *, as_json: bool) -> None:
     try:
         # Only here: nobody without a cluster needs these libraries.
         moving = importlib.import_module("hotpath.storage.jetstream.moving")
-    except ImportError as error:
-        raise Failure("a cluster needs another package: pip install 'hotpath[cluster]'") from error
+    except ModuleNotFoundError as error:
+        check_missing(error)
+        raise
 
     def say(text: str) -> None:
         if not as_json:

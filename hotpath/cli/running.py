@@ -13,6 +13,9 @@ from hotpath.client.errors import ClientError, Refused, Unreachable
 #: One wish may come as two signals, from the terminal and from whoever started us.
 REPEAT_SECONDS: Final = 1.0
 
+#: What the extra `cluster` installs, by the names of imports.
+CLUSTER_PACKAGES: Final = frozenset({"nats", "nkeys", "nacl"})
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 _ResultT = TypeVar("_ResultT")
@@ -22,6 +25,18 @@ class Failure(click.ClickException):
     """The command failed: what, and what to do. Exit code 1."""
 
     exit_code = 1
+
+
+def check_missing(error: ModuleNotFoundError) -> None:
+    """Raises Failure when what a cluster's import misses is a package that can be installed.
+
+    Anything else that cannot be imported is a fault, and shows as it is.
+    """
+    if (error.name or "").partition(".")[0] in CLUSTER_PACKAGES:
+        raise Failure(
+            f"--cluster needs a package that is not there ({error.name}): "
+            "pip install 'hotpath[cluster]'"
+        ) from error
 
 
 def run(

@@ -17,7 +17,7 @@ from hotpath.app import App
 from hotpath.cli.configfile import config_option
 from hotpath.cli.options import ADDRESS_FILE
 from hotpath.cli.preflight import check
-from hotpath.cli.running import Failure, LoopFactory, run, until_signalled
+from hotpath.cli.running import Failure, LoopFactory, check_missing, run, until_signalled
 from hotpath.cli.settings_options import given_flags, read_settings, settings_options
 from hotpath.config import Settings
 from hotpath.ports import LogFailure
@@ -63,10 +63,9 @@ def make_app(settings: Settings) -> App:
         return App(settings)
     try:
         clustered = importlib.import_module("hotpath.clustered")
-    except ImportError as error:
-        raise Failure(
-            "--cluster needs a package that is not there: pip install 'hotpath[cluster]'"
-        ) from error
+    except ModuleNotFoundError as error:
+        check_missing(error)
+        raise
     try:
         return cast("App", clustered.ClusterApp(settings))
     except (LogFailure, ValueError) as failure:

@@ -37,6 +37,8 @@ PLACED_MS: Final = 10_000
 LOOK_MS: Final = 50
 #: How often a node looks whether it is cut off from the servers, milliseconds.
 CUT_OFF_LOOK_MS: Final = 250
+#: How long a server gets that a node has changed to, milliseconds.
+STAY_MS: Final = 6_000
 
 _log = get_logger("hotpath.cluster")
 
@@ -55,7 +57,7 @@ class ClusterCore(Core):
     """A node's service: it knows all definitions, and serves its own shards.
 
     `open` brings the definitions; `join`, once its clients can reach it, makes it one of the nodes,
-    and `leave` hands its shards over.
+    and `leave` hands its shards over. `leave_server` goes to another of the cluster's servers.
     """
 
     is_log_shared = True
@@ -103,6 +105,9 @@ class ClusterCore(Core):
         self.serving = ShardServing()
         self.membership = Membership(coordination, clock, card, timings=timings_of(settings))
         self.membership.may_linger = is_connected
+        self.leave_server: Callable[[], None] = lambda: None
+        self._company: asyncio.Task[None] | None = None
+        self._left_ms = -STAY_MS
         self.ownership = Ownership(
             membership=self.membership,
             coordination=coordination,
@@ -127,6 +132,8 @@ class ClusterCore(Core):
         super()._compose(base_ms=base_ms)
         # What this node appends comes back with all the rest.
         self.committer.on_batches = self.points.note
+        # Whoever takes a schedule over may find what its former owner has appended already.
+        self.committer.names_due = True
         self.topics.on_batches = self.delivering.on_batches
         self._connect()
         self.relay = Relay(
@@ -238,6 +245,22 @@ class ClusterCore(Core):
         if self.is_cut_off():
             for shard in self.ownership.held():
                 self.serving.send_away(shard)
+        elif self._fears_to_be_alone() and (self._company is None or self._company.done()):
+            self._company = asyncio.ensure_future(self._seek_company())
+
+    def _fears_to_be_alone(self) -> bool:
+        """Whether nothing confirms this node: an election, or a server that has lost the others."""
+        stays = self.clock.ticks_ms() - self._left_ms < STAY_MS
+        return not stays and self.membership.silent_ms > self.membership.timings.dead_ms
+
+    async def _seek_company(self) -> None:
+        """Go to another server where no other node can be reached by this one.
+
+        While servers only elect, messages between nodes arrive.
+        """
+        if await self.neighbours.is_alone() and self._fears_to_be_alone():
+            self._left_ms = self.clock.ticks_ms()
+            self.leave_server()
 
     async def _until_placed(self) -> None:
         """Wait for every shard to be served by somebody, but not for ever."""
@@ -257,6 +280,8 @@ class ClusterCore(Core):
         """Hand everything over, and be one of the nodes no more."""
         if self._looking is not None:
             self._looking.cancel()
+        if self._company is not None:
+            self._company.cancel()
         await self.ownership.stop(within_ms=within_ms)
 
     async def silence(self) -> None:

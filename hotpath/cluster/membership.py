@@ -65,10 +65,10 @@ class Timings:
     def echoes_min(self) -> int:
         """How many renewals of its own a node must have seen before another one is dead.
 
-        As many as there are in that time: after a standstill of the bucket everybody has all of it
-        to come back.
+        More than there are in half of that time: after a standstill of the bucket, in which all
+        have tried again four times as often, everybody has a second to come back.
         """
-        return max(1, self.dead_ms // self.renew_ms)
+        return max(1, self.dead_ms // (2 * self.renew_ms) + 1)
 
 
 class Turn(StrEnum):

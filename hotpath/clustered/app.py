@@ -3,6 +3,7 @@
 import platform
 import re
 from dataclasses import replace
+from typing import Final
 
 from typing_extensions import override
 
@@ -29,6 +30,10 @@ from hotpath.storage.jetstream.records import JetStreamStore
 from hotpath.storage.jetstream.settings import link_options, log_options
 from hotpath.webhooks.edge import WebhookEdge
 from hotpath.webhooks.interface import WebhookDeliveries
+
+#: How long clients of a node that leaves get to answer the end of their connections, seconds:
+#: until then it hands nothing over.
+GOODBYE_S: Final = 2.0
 
 
 def node_id(settings: Settings) -> str:
@@ -72,7 +77,7 @@ class ClusterApp(App):
     def _make_core(self) -> ClusterCore:
         """The service on the servers, not open yet."""
         card = NodeCard(self._name, new_run(), version=__version__, started_ms=self.clock.now_ms())
-        return ClusterCore(
+        core = ClusterCore(
             self.settings,
             log=JetStreamLog(self._link, self._options, node=self._name, on_damage=self._on_damage),
             store=self._store,
@@ -82,6 +87,8 @@ class ClusterApp(App):
             card=card,
             is_connected=lambda: self._link.is_connected,
         )
+        core.leave_server = self._link.leave_server
+        return core
 
     @override
     async def _open(self) -> None:
@@ -126,6 +133,10 @@ class ClusterApp(App):
             raise LogFailure(f"{error}; give every node its own --node-id") from error
 
     async def _leave(self) -> None:
+        # A lost connection is what every client comes back from, at another node; a link that is
+        # sent away because its shard moves is not.
+        if self.amqp is not None:
+            await self.amqp.stop(min(self.settings.drain_seconds, GOODBYE_S))
         await self.core.leave(within_ms=round(self.settings.drain_seconds * 1000))
 
     @override

@@ -74,6 +74,9 @@ class Committer:
     `on_batches` gets the appended batches of a commit, before any callback of that commit.
     """
 
+    names_due = False
+    """Whether due messages are appended one by one, under names of their own."""
+
     def __init__(self, log: MessageLog, topics: Topics, clock: Clock, metrics: Metrics) -> None:
         self._log = log
         self._topics = topics
@@ -88,6 +91,7 @@ class Committer:
         self._in_full: dict[Subscription, None] = {}
         self._owed: dict[Subscription, None] = {}
         self._due: list[tuple[TopicKey, int]] = []
+        self._apart: list[Scheduled] = []
         # Callbacks that wait for a hold, each with the last hold there was when it came.
         self._held: deque[tuple[int, Done]] = deque()
         self._holds: dict[int, None] = {}
@@ -221,9 +225,16 @@ class Committer:
 
         When the commit fails the message is still scheduled.
         """
-        if not self._closed:
-            self._due.append((message.topic, message.number))
-        self.append(message.topic, (message.payload,), done)
+        if self._closed or not self.names_due:
+            if not self._closed:
+                self._due.append((message.topic, message.number))
+            self.append(message.topic, (message.payload,), done)
+            return
+        self._due.append((message.topic, message.number))
+        self._apart.append(message)
+        self.pending_bytes += len(message.payload)
+        self._refusable.append(done)
+        self._kick()
 
     def unschedule(self, topic: TopicKey, number: int) -> None:
         """Forget a scheduled message."""
@@ -296,11 +307,15 @@ class Committer:
             for payloads in appending.batches
             if payloads
         ]
+        for message in self._apart:
+            work.once[len(work.appends)] = f"due-{message.number}"
+            work.appends.append((message.topic, (message.payload,)))
         work.scheduled_removals.extend(self._due)
         self._gather_progress(work)
         gathered = _Gathered(work, self._refusable, self._callbacks, frozenset(self._due))
         self._appends, self.pending_bytes = {}, 0
-        self._refusable, self._callbacks, self._due = [], [], []
+        self._refusable, self._callbacks = [], []
+        self._due, self._apart = [], []
         return gathered
 
     def _compose_late(self) -> None:

@@ -21,7 +21,10 @@ from tests.support.process import ROOT
 
 #: Of the slice; `python -m tests.fault.cluster --seed` takes any other.
 SEED = 20261122
-ROUNDS = 3
+SLICES = [
+    pytest.param((), 3, id="of-everything"),
+    pytest.param(("--only", "part"), 2, id="of-servers-parted-from-each-other"),
+]
 SUBJECT = "p.journal.3"
 SUB = SubscriptionId("sub")
 
@@ -30,9 +33,10 @@ SUB = SubscriptionId("sub")
 @pytest.mark.interop
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(bool(MISSING), reason=MISSING or "nats-server is there")
-def test_kills_and_cuts_under_load_break_no_promise(tmp_path):
+@pytest.mark.parametrize(("options", "rounds"), SLICES)
+def test_kills_and_cuts_under_load_break_no_promise(tmp_path, options, rounds):
     report = tmp_path / "report.json"
-    command = [sys.executable, "-m", "tests.fault.cluster", "--rounds", str(ROUNDS)]
+    command = [sys.executable, "-m", "tests.fault.cluster", "--rounds", str(rounds), *options]
     command += ["--seed", str(SEED), "--report", str(report), "--seconds", "45"]
 
     done = subprocess.run(
@@ -43,6 +47,7 @@ def test_kills_and_cuts_under_load_break_no_promise(tmp_path):
     told = json.loads(report.read_text())
     assert told["violations"] == []
     assert told["rounds"] > 0
+    assert len(told["waited"]) == told["rounds"]
     assert told["counts"]["confirmed accepted"] > 100
     assert told["journal"]["shards claimed"] > 0
 

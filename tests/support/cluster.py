@@ -18,7 +18,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from hotpath.auth.keys import DEVELOPMENT_KEY_FILE, load_development_key
-from tests.support.nats import NatsCluster, free_ports, nats_cluster
+from tests.support.nats import NatsCluster, free_ports, nats_cluster, planned_cluster
 from tests.support.process import Server
 from tests.support.ways import Ways
 
@@ -140,6 +140,21 @@ def way(node: int, server: int) -> str:
     return f"node-{node}:server-{server}"
 
 
+def route(one: int, other: int) -> str:
+    """The name of the way by which a server dials another one."""
+    return f"server-{one}:server-{other}"
+
+
+def routes_from(one: int, servers: int) -> list[str]:
+    """The ways by which a server dials the others."""
+    return [route(one, other) for other in range(servers) if other != one]
+
+
+def routes_between(one: int, others: Sequence[int]) -> list[str]:
+    """All ways between a server and others, whoever dials."""
+    return [name for other in others for name in (route(one, other), route(other, one))]
+
+
 def node_ports(nodes: int, listeners: Sequence[str] = LISTENERS) -> list[dict[str, int]]:
     """Free ports for so many nodes."""
     ports = iter(free_ports(nodes * len(listeners)))
@@ -156,17 +171,29 @@ def _together(calls: Sequence[Any]) -> None:
 
 @contextmanager
 def proxied_servers(directory: Path, *, nodes: int) -> Iterator[tuple[NatsCluster, Ways]]:
-    """Three servers that nodes reach by ways which can be cut."""
+    """Three servers, whose ways to each other and to the nodes can be cut."""
     with ExitStack() as stack:
-        servers = stack.enter_context(nats_cluster(directory / "nats", advertised=False))
+        cluster = planned_cluster(directory / "nats", advertised=False)
         wanted = {
             way(node, at): [server.port]
             for node in range(nodes)
-            for at, server in enumerate(servers.servers)
+            for at, server in enumerate(cluster.servers)
         }
+        wanted |= {
+            route(one, other): [server.cluster_port]
+            for one in range(len(cluster.servers))
+            for other, server in enumerate(cluster.servers)
+            if one != other
+        }
+        # What servers tell each other of their addresses leads nowhere: ways are all there is.
+        hidden = free_ports(len(cluster.servers))
         ways = Ways(wanted)
         stack.callback(ways.stop)
-        yield servers, ways
+        for one, server in enumerate(cluster.servers):
+            server.route_port = hidden[one]
+            server.routes = [ways.ports[name] for name in routes_from(one, len(cluster.servers))]
+        stack.callback(cluster.stop)
+        yield cluster.start(), ways
 
 
 @contextmanager

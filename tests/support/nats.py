@@ -66,6 +66,8 @@ class NatsServer:
     name: str = "single"
     cluster_port: int = 0
     routes: Sequence[int] = ()
+    route_port: int = 0
+    """Where the other servers hear that its routes are; 0: where it listens for them."""
     max_payload: int = MAX_PAYLOAD
     max_file: str = "2GB"
     extra: str = ""
@@ -102,9 +104,14 @@ class NatsServer:
             routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self.routes)
             lines.append(
                 f'cluster {{ name: tests, listen: "127.0.0.1:{self.cluster_port}", '
-                f"routes: [{routes}], no_advertise: {str(not self.advertised).lower()} }}"
+                f"routes: [{routes}], no_advertise: {str(not self.advertised).lower()}"
+                f"{self._route_address()} }}"
             )
         return "\n".join(lines) + "\n"
+
+    def _route_address(self) -> str:
+        """Where others are told to find it, when they must not come directly."""
+        return f', advertise: "127.0.0.1:{self.route_port}"' if self.route_port else ""
 
     @property
     def log_path(self) -> Path:
@@ -218,12 +225,11 @@ def nats_server(directory: Path | None = None, **options: Any) -> Iterator[NatsS
         yield server.start()
 
 
-@contextmanager
-def nats_cluster(directory: Path, *, size: int = 3, **options: Any) -> Iterator[NatsCluster]:
-    """A cluster until the end of the block."""
+def planned_cluster(directory: Path, *, size: int = 3, **options: Any) -> NatsCluster:
+    """A cluster that is not started yet."""
     ports = free_ports(3 * size)
     routes = ports[2 * size :]
-    cluster = NatsCluster(
+    return NatsCluster(
         [
             NatsServer(
                 directory / f"server-{n}",
@@ -237,6 +243,12 @@ def nats_cluster(directory: Path, *, size: int = 3, **options: Any) -> Iterator[
             for n in range(size)
         ]
     )
+
+
+@contextmanager
+def nats_cluster(directory: Path, *, size: int = 3, **options: Any) -> Iterator[NatsCluster]:
+    """A cluster until the end of the block."""
+    cluster = planned_cluster(directory, size=size, **options)
     try:
         yield cluster.start()
     finally:

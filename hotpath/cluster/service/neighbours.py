@@ -41,10 +41,13 @@ GRACE_S: Final = 0.5
 ASK_MS: Final = 15_000
 #: How long a change of records is waited for on other nodes, milliseconds.
 SPREAD_MS: Final = 1_000
+#: How long others may take to answer somebody who fears to be alone, milliseconds.
+ALONE_MS: Final = 1_000
 #: Ids that are drawn to find one of this node's own shards.
 DRAWS_MAX: Final = 4_096
 
 _SEEN: Final = "seen"
+_THERE: Final = "there"
 
 #: Answers about a shard that this node serves.
 Answer = Callable[[int, list[object]], Awaitable[bytes]]
@@ -81,7 +84,10 @@ class Neighbours:
         self._ownership = ownership
         self._membership = membership
         self._answers: dict[str, Answer] = {}
-        self._node_answers: dict[str, NodeAnswer] = {_SEEN: self._answer_seen}
+        self._node_answers: dict[str, NodeAnswer] = {
+            _SEEN: self._answer_seen,
+            _THERE: self._answer_there,
+        }
         self.sight: Callable[[int], Awaitable[None]] = _see_at_once
         self.is_cut_off: Callable[[], bool] = lambda: False
 
@@ -189,6 +195,16 @@ class Neighbours:
     def answer_for_node(self, name: str, answer: NodeAnswer) -> None:
         """Say who answers a call that every node is asked."""
         self._node_answers[name] = answer
+
+    async def _answer_there(self, _: list[object]) -> bytes:
+        return write_items()
+
+    async def is_alone(self) -> bool:
+        """Whether there are other nodes, and not one of them answers."""
+        others = self._membership.others()
+        body = write_items(_THERE, 0)
+        answers = await asyncio.gather(*(self._tell(card, body, ALONE_MS) for card in others))
+        return bool(others) and not any(answers)
 
     async def ask_others(self, name: str, *items: object) -> list[list[object]]:
         """What all other nodes answer, those left out that do not."""

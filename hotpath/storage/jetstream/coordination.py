@@ -9,9 +9,9 @@ Reads ask the stream's leader. A leader that has just been replaced may answer w
 before; a swap cannot be misled, because a majority must accept it.
 """
 
+import asyncio
 import base64
 import binascii
-import json
 from typing import Final, NamedTuple
 
 from hotpath.clusterports import Entry, Stop
@@ -21,10 +21,17 @@ from hotpath.storage.jetstream.watching import Changed, Watch
 
 #: How long a call waits for its answer, seconds: shorter than nodes wait for one another.
 TIMEOUT_S: Final = 1.0
+#: How long a start waits for servers that are electing, seconds: that takes up to nine.
+OPEN_S: Final = 30.0
+_PAUSE_S: Final = 0.25
 
 _NANO: Final = 1_000_000_000
 _NOT_FOUND: Final = 404
 _WRONG_LAST_SEQUENCE: Final = 10071
+
+
+class _Later(LogFailure):
+    """It may be answered a little later."""
 
 
 class _Last(NamedTuple):
@@ -43,11 +50,28 @@ class KvCoordination:
         self._stream = f"KV_{bucket}"
         self._timeout_s = timeout_s
 
-    async def open(self, *, replicas: int) -> None:
+    async def open(self, *, replicas: int, within_s: float = OPEN_S) -> None:
         """Make the bucket if it is not there yet. Raises LogFailure.
 
-        One that is there stays as it is: its replicas are the operator's to change.
+        One that is there stays as it is: its replicas are the operator's to change. Servers that
+        are electing a leader just now are waited for.
         """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        while True:
+            try:
+                await self._make(replicas)
+                # It is there; that somebody leads it shows in an answer about what is in it.
+                await self._last("ready")
+            except _Later:
+                if loop.time() >= until:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                return
+
+    async def _make(self, replicas: int) -> None:
+        """Make the bucket if it is not there. Raises LogFailure."""
         if await self._ask(f"STREAM.INFO.{self._stream}", {}) is not None:
             return
         wanted: JsonMap = {
@@ -128,11 +152,12 @@ class KvCoordination:
     async def _ask(self, name: str, question: JsonMap) -> JsonMap | None:
         """An answer of JetStream's API, None when it has not found what was asked for."""
         try:
-            payload = json.dumps(question).encode()
-            return await self._link.ask(f"$JS.API.{name}", payload, seconds=self._timeout_s)
+            return await self._link.api(name, question, seconds=self._timeout_s)
         except Unanswered as error:
-            raise LogFailure(f"the coordination bucket: {error}") from error
+            raise _Later(f"the coordination bucket: {error}") from error
         except Refused as refused:
             if refused.status == _NOT_FOUND:
                 return None
+            if refused.passes:
+                raise _Later(f"the coordination bucket: {refused}") from refused
             raise refused.failure() from refused

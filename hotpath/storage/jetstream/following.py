@@ -26,6 +26,8 @@ SILENCE_S: Final = 2.0
 #: Silence after which the stream is read without its leader, seconds.
 READ_S: Final = 1.2
 _RETRY_S: Final = 0.2
+#: How long a beginning waits for servers that are electing a leader, seconds.
+START_S: Final = 10.0
 #: How long the server keeps a consumer that nobody listens to, seconds.
 _INACTIVE_S: Final = 30
 _NANO: Final = 1_000_000_000
@@ -77,11 +79,18 @@ class Following:
     async def start(self, from_seq: int) -> None:
         """Begin with a message, or the first after it. Raises LogFailure."""
         self._next = max(from_seq, 1)
-        try:
-            await self._make()
-        except (Unanswered, Refused) as error:
-            await self._unmake()
-            raise LogFailure(f"{self._stream} cannot be followed: {error}") from error
+        loop = asyncio.get_running_loop()
+        until = loop.time() + START_S
+        while True:
+            try:
+                await self._make()
+                break
+            except (Unanswered, Refused) as error:
+                await self._unmake()
+                passes = error.passes if isinstance(error, Refused) else True
+                if not passes or loop.time() >= until:
+                    raise LogFailure(f"{self._stream} cannot be followed: {error}") from error
+            await asyncio.sleep(_RETRY_S)
         self._link.on_connected.append(self._broken.set)
         self._task = asyncio.ensure_future(self._run())
 

@@ -30,6 +30,11 @@ _VERSION_ATOMIC: Final = (2, 12)
 _HEADERS_MAX: Final = 512
 _NOT_WANTED: Final = "the server refuses the credentials"
 _RECONNECT_S: Final = 0.25
+#: After which time a question that changes nothing is asked once more, seconds: a stream that gets
+#: its leader while somebody waits answers nothing that was asked before.
+_AGAIN_S: Final = 0.3
+#: Such questions of JetStream's API.
+_LOOKING: Final = ("STREAM.INFO.", "STREAM.MSG.GET.", "STREAM.LIST")
 _NO_RESPONDERS: Final = "503"
 #: Errors of JetStream by their numbers: no space left, and such as pass (no leader yet, a repeated
 #: message that is still on its way).
@@ -256,6 +261,11 @@ class Link:
             if self._up.is_set() and self.client.is_reconnecting:
                 self.client.abort()
 
+    def leave_server(self) -> None:
+        """Go to another server: this one talks, but has lost the others."""
+        _log.warning("leaving a server that has lost the others")
+        self.client.abort()
+
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -356,9 +366,12 @@ class Link:
         return await self.request_last([(subject, payload, headers or {})], seconds=seconds)
 
     async def request_last(
-        self, messages: Sequence[Question], *, seconds: float | None = None
+        self, messages: Sequence[Question], *, seconds: float | None = None, again: bool = False
     ) -> Msg:
-        """Several messages at once, of which the last one is answered; as `request`."""
+        """Several messages at once, of which the last one is answered; as `request`.
+
+        With `again` they are sent again and again until there is an answer: they change nothing.
+        """
         future: asyncio.Future[Msg | None] = asyncio.get_running_loop().create_future()
 
         def receive(message: Msg | None) -> None:
@@ -372,6 +385,8 @@ class Link:
             commands.append(self._command(subject, payload, reply, headers))
             async with asyncio.timeout(seconds or self._options.request_seconds):
                 await self._push(b"".join(commands))
+                while again and not (await asyncio.wait({future}, timeout=_AGAIN_S))[0]:
+                    await self._push(b"".join(commands))
                 message = await future
         except TimeoutError as error:
             raise Unanswered("NATS did not answer in time") from error
@@ -395,10 +410,10 @@ class Link:
         return await self.ask_last([(subject, payload, headers or {})], seconds=seconds)
 
     async def ask_last(
-        self, messages: Sequence[Question], *, seconds: float | None = None
+        self, messages: Sequence[Question], *, seconds: float | None = None, again: bool = False
     ) -> JsonMap:
         """Several messages at once, of which the last one is answered; as `ask`."""
-        message = await self.request_last(messages, seconds=seconds)
+        message = await self.request_last(messages, seconds=seconds, again=again)
         try:
             answer = json.loads(message.data)
         except ValueError as error:
@@ -414,9 +429,10 @@ class Link:
             )
         return answer
 
-    async def api(self, name: str, question: JsonMap) -> JsonMap:
+    async def api(self, name: str, question: JsonMap, *, seconds: float | None = None) -> JsonMap:
         """A call of JetStream's API, such as STREAM.INFO.x."""
-        return await self.ask(f"$JS.API.{name}", json.dumps(question).encode())
+        message = (f"$JS.API.{name}", json.dumps(question).encode(), dict[str, str]())
+        return await self.ask_last([message], seconds=seconds, again=name.startswith(_LOOKING))
 
     async def subscribe(
         self, subject: str, receive: Callable[[Msg], Awaitable[None]]

@@ -133,18 +133,25 @@ class TopicStreams:
         return [*parts, part]
 
     async def append(
-        self, key: TopicKey, payloads: Sequence[bytes], *, now_ms: int, until: float
+        self,
+        key: TopicKey,
+        payloads: Sequence[bytes],
+        *,
+        now_ms: int,
+        until: float,
+        name: str = "",
     ) -> Batch:
         """Append one batch to a prepared topic. Raises LogFailure.
 
-        The message is sent in the loop's next turn, so that appends keep their order.
+        One whose `name` has been appended within the duplicate window, by whichever node, is not
+        appended again. The message is sent in the loop's next turn, so that appends keep their order.
         """
         topic = self._topics[key]
         if not payloads:
             return Batch(key, self._next_seq(topic), enqueued_ms=now_ms, payloads=())
         enqueued_ms = topic.time_ms = max(now_ms, topic.time_ms)
         body = encode_batch(topic.subject, payloads, enqueued_ms)
-        name = f"{self._writer}-{next(self._numbers)}"
+        name = name or f"{self._writer}-{next(self._numbers)}"
         ack = await self._server.store(topic.subject, body, name=name, until=until)
         now = asyncio.get_running_loop().time()
         if ack.seq > topic.last + 1 and now - topic.looked_at >= _LOOK_AGAIN_S:

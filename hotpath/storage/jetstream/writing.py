@@ -31,6 +31,9 @@ from hotpath.storage.jetstream.topics import TopicStreams
 from hotpath.telemetry import get_logger
 
 GROUP_MAX: Final = 256
+#: Appends with names of their own that are on their way at the same time: single messages, whose
+#: order nobody has chosen.
+NAMED_AT_ONCE: Final = 32
 
 _log = get_logger("hotpath.jetstream")
 
@@ -139,12 +142,12 @@ class Writing:
 
     async def _append_in_order(self, places: Iterable[tuple[Job, int]], until: float) -> None:
         width = self._options.in_flight
-        slots = asyncio.Semaphore(width)
+        slots = asyncio.Semaphore(max(width, NAMED_AT_ONCE))
         flying: set[asyncio.Task[None]] = set()
         for job, place in places:
             if not await self._prepare(job, place, until):
                 continue
-            if width == 1:
+            if width == 1 and place not in job.work.once:
                 await self._append_one(job, place, until)
                 continue
             await slots.acquire()
@@ -164,10 +167,14 @@ class Writing:
         return job.failure is None
 
     async def _append_one(self, job: Job, place: int, until: float) -> None:
-        topic, payloads = job.work.appends[place]
+        work = job.work
+        topic, payloads = work.appends[place]
+        name = work.once.get(place, "")
         try:
             for part in self._topics.cut(payloads):
-                batch = await self._topics.append(topic, part, now_ms=job.work.now_ms, until=until)
+                batch = await self._topics.append(
+                    topic, part, now_ms=work.now_ms, until=until, name=name
+                )
                 job.batches.setdefault(place, []).append(batch)
         except LogFailure as failure:
             job.fail(failure)

@@ -8,6 +8,7 @@ import pytest
 from hotpath.model.errors import Invalid, NotFound
 from hotpath.model.names import Topic, TopicKey
 from hotpath.model.stream import StreamStatus
+from hotpath.ports import LogFailure
 from hotpath.service.points_read import PointValue
 from hotpath.service.secrets import SecretValue
 from hotpath.service.stream import NewStream
@@ -130,6 +131,32 @@ async def test_what_was_scheduled_comes_once_when_its_node_is_gone(server, tmp_p
         await other.publish(2)
         await until(lambda: len(reader.values) >= 2)
         assert reader.values == [message(1), message(2)]
+
+
+async def test_what_became_due_and_could_not_leave_the_schedule_comes_once(server, tmp_path):
+    async with running_nodes(server, tmp_path, "a", "b") as nodes:
+        spec = await nodes["b"].create()
+        (keeper,) = [n for n in nodes.nodes.values() if n.core.scheduling._is_here(KEY)]
+        (other,) = nodes.others(keeper)
+        (number,) = await keeper.core.scheduling.keep(
+            KEY, [(message(1), keeper.core.clock.now_ms() + 300)]
+        )
+
+        async def fail(*_):
+            raise LogFailure("the journal cannot be written")
+
+        keeper.log._writing._kept.remove_scheduled = fail
+        reader = other.read(spec)
+        await until(lambda: reader.values == [message(1)])
+        again = [n for n in nodes.nodes.values() if n is not keeper]
+        await nodes.kill(keeper)
+
+        await until(lambda: again[0].core.scheduling._is_here(KEY))
+        await until(lambda: (KEY, number) not in again[0].core.scheduling._releasing)
+        assert not await again[0].core.scheduling.withdraw(KEY, [number])
+        batches = await again[0].core.log.read(KEY, 1, bytes_max=10_000)
+        stored = [payload for batch in batches for payload in batch.payloads]
+        assert stored == [message(1)]
 
 
 # Points

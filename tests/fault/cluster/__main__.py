@@ -9,10 +9,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from tests.fault.cluster.rounds import SETTINGS, Report, Run
 from tests.support.cluster import running_cluster
 from tests.support.nats import MISSING
+
+#: A feed that stands for longer is looked into, seconds.
+GAP_S: Final = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no more rounds after")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--report", type=Path, help="write everything to this JSON file")
-    parser.add_argument("--keep", type=Path, help="keep logs and data here when it breaks")
+    parser.add_argument(
+        "--keep", type=Path, help="keep logs and data here when it breaks or a feed stood for long"
+    )
     parser.add_argument("--only", default="", help="only faults with this in their names")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of nodes")
     options = parser.parse_args(arguments)
@@ -32,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="cluster-crash-") as name:
         report = run(Path(name), options)
-        if report.violations and options.keep is not None:
+        is_slow = report.gap_s.get("max", 0.0) > GAP_S
+        if (report.violations or is_slow) and options.keep is not None:
             shutil.copytree(name, options.keep, dirs_exist_ok=True)
     if options.report is not None:
         options.report.write_text(json.dumps(report.as_document(), indent=2) + "\n")
@@ -62,6 +69,7 @@ def print_report(report: Report) -> None:
     print(f"  longest time that a feed stood, s: {report.gap_s}")
     for kind, gap in report.gap_by_kind_s.items():
         print(f"    {kind}: {gap}")
+    print(f"    where no node lacked a processor: {report.gap_unstarved_s}")
     print(f"  longest time without an accepted message, s: {report.answer_gap_s}")
     for text in report.worst:
         print(f"  {text}")

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tests.support.cluster import Cluster, Node, way
+from tests.support.cluster import Cluster, Node, routes_between, way
 from tests.support.nats import NatsServer
 
 #: How long what was taken away stays away, seconds.
@@ -27,6 +27,8 @@ WEIGHTS: Final = {
     "stall a node's ways": 8,
     "cut one way": 2,
     "let a node stand still": 4,
+    "part a server": 8,
+    "part two servers": 4,
 }
 
 
@@ -50,7 +52,7 @@ def choose(rng: random.Random, *, nodes: int, servers: int, only: str = "") -> F
     weights = {kind: weight for kind, weight in WEIGHTS.items() if only in kind}
     kind = rng.choices(list(weights), list(weights.values()))[0]
     low, high = AWAY_S
-    if "cut" in kind or "stall" in kind:
+    if any(word in kind for word in ("cut", "stall", "part")):
         low, high = CUT_S
     elif "still" in kind:
         low, high = PAUSED_S
@@ -103,12 +105,23 @@ class Faults:
     async def _partition(self, fault: Fault) -> None:
         ways = self._cluster.ways
         assert ways is not None
-        names = self._cluster.ways_of(fault.nodes[0])
-        if fault.kind == "cut one way":
-            names = [way(fault.nodes[0], fault.server)]
+        names = self._names(fault)
         (ways.stall if "stall" in fault.kind else ways.cut)(names)
         await asyncio.sleep(fault.seconds)
         ways.mend(names)
+
+    def _names(self, fault: Fault) -> list[str]:
+        """The ways that are taken away."""
+        others = [n for n in range(len(self._cluster.servers.servers)) if n != fault.server]
+        match fault.kind:
+            case "cut one way":
+                return [way(fault.nodes[0], fault.server)]
+            case "part a server":
+                # Nodes and clients still reach it, and it reaches no other server.
+                return routes_between(fault.server, others)
+            case "part two servers":
+                return routes_between(fault.server, others[:1])
+        return self._cluster.ways_of(fault.nodes[0])
 
 
 async def _restart(nodes: list[Node], servers: list[NatsServer]) -> None:

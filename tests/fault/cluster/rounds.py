@@ -5,8 +5,10 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from statistics import quantiles
 from typing import Final
 
@@ -32,6 +34,8 @@ PREFIX: Final = "hotpath"
 RECOVER_S: Final = 45.0
 #: How long what was accepted may take to come in the end.
 DRAIN_S: Final = 60.0
+#: A node that waits longer for a processor is late whatever it does: a share of a round.
+STARVED: Final = 0.25
 #: Quiet between two rounds.
 BETWEEN_S: Final = (0.3, 1.5)
 SETTINGS: Final = {
@@ -61,6 +65,12 @@ class Report:
     gap_by_kind_s: dict[str, dict[str, float]] = field(default_factory=dict)
     answer_gap_s: dict[str, float] = field(default_factory=dict)
     """How long a publisher got nothing accepted in a round."""
+    gaps: list[tuple[int, str, str, float]] = field(default_factory=list)
+    """All of them: the round, its fault, the feed, seconds."""
+    waited: dict[int, float] = field(default_factory=dict)
+    """By round: for which share of it a node waited for a processor."""
+    gap_unstarved_s: dict[str, float] = field(default_factory=dict)
+    """As `gap_s`, of rounds in which no node waited for more than `STARVED` of the time."""
     worst: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
 
@@ -79,6 +89,15 @@ def points(values: list[float]) -> dict[str, float]:
     cuts = quantiles(values, n=100, method="inclusive") if len(values) > 1 else values * 99
     named = {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98], "max": max(values)}
     return {name: round(value, 3) for name, value in named.items()} | {"of": len(values)}
+
+
+def waited_s(pids: Sequence[int]) -> dict[int, float]:
+    """For how long each process was ready to run and had no processor, since its start."""
+    found = {}
+    for pid in pids:
+        with suppress(OSError, ValueError, IndexError):
+            found[pid] = int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    return found
 
 
 class Run:
@@ -175,17 +194,28 @@ class Run:
             fault = choose(self._rng, nodes=nodes, servers=servers, only=self._only)
             self.ledger.round = number
             self._kinds[number] = fault.kind
-            begun = time.monotonic()
+            begun, before = time.monotonic(), waited_s(self._pids())
             await self._while_working(faults.carry_out(fault))
             await self._while_working(self._recovered(fault.text))
             await self._while_working(asyncio.sleep(self._rng.uniform(*BETWEEN_S)))
             self.report.rounds = number
             self.report.kinds[fault.kind] += 1
+            self.report.waited[number] = self._waited(before, time.monotonic() - begun)
             gaps = [gap for (at, _), gap in self.ledger.gaps.items() if at == number]
             self._say(
                 f"{number:4} {fault.text}: {time.monotonic() - begun:.1f} s, longest gap "
-                f"{max(gaps, default=0.0):.2f} s, {self.ledger.counts['accepted']} accepted"
+                f"{max(gaps, default=0.0):.2f} s, {self.ledger.counts['accepted']} accepted, "
+                f"waiting for a processor {100 * self.report.waited[number]:.0f} %"
             )
+
+    def _pids(self) -> list[int]:
+        """The nodes that run."""
+        return [n.process.pid for n in self._cluster.nodes if n.is_up and n.process is not None]
+
+    def _waited(self, before: dict[int, float], took: float) -> float:
+        """The share of a round for which a node was ready to run and did not; the largest one."""
+        now = waited_s(self._pids())
+        return max(((at - before.get(pid, 0.0)) / took for pid, at in now.items()), default=0.0)
 
     async def _while_working(self, work: Coroutine[None, None, None]) -> None:
         """Until it is done; whoever breaks meanwhile ends it. Raises Broken."""
@@ -297,9 +327,17 @@ class Run:
         for kind in sorted(set(self._kinds.values())):
             found = [gap for (at, _), gap in ledger.gaps.items() if self._kinds.get(at) == kind]
             report.gap_by_kind_s[kind] = points(found)
+        report.gaps = [
+            (at, self._kinds.get(at, "before"), name, round(gap, 3))
+            for (at, name), gap in ledger.gaps.items()
+        ]
+        report.gap_unstarved_s = points(
+            [gap for at, _, _, gap in report.gaps if report.waited.get(at, 0.0) <= STARVED]
+        )
         longest = sorted(ledger.gaps.items(), key=lambda item: -item[1])[:5]
         report.worst = [
-            f"round {at} ({self._kinds.get(at, 'before')}), {name}: {gap:.2f} s"
+            f"round {at} ({self._kinds.get(at, 'before')}), {name}: {gap:.2f} s, waiting for a "
+            f"processor {100 * report.waited.get(at, 0.0):.0f} %"
             for (at, name), gap in longest
         ]
         for node in self._cluster.nodes:

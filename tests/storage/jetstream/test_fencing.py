@@ -199,6 +199,34 @@ async def test_any_node_may_schedule_what_the_owner_then_finds(nodes):
     assert (await owner.log.claim(shard)).scheduled == [message]
 
 
+async def test_what_two_nodes_append_under_one_name_enters_the_topic_once(nodes):
+    former, owner = await nodes.add(), await nodes.add()
+    appends = [(VARIABLES, [b"other"]), (VARIABLES, [b"due"]), (VARIABLES, [b"due too"])]
+    work = Commit(1, appends=appends, once={1: "due-3", 2: "due-4"})
+
+    [_, *first] = await former.log.commit(work)
+    [_, *second] = await owner.log.commit(work)
+    [_, *third] = await owner.log.commit(work)
+
+    assert [batch.first_seq for batch in first] == [batch.first_seq for batch in second]
+    assert [batch.first_seq for batch in first] == [batch.first_seq for batch in third]
+    read = await owner.log.read(VARIABLES, 1, bytes_max=10_000)
+    found = sorted(payload for batch in read for payload in batch.payloads)
+    assert found == [b"due", b"due too", b"other", b"other", b"other"]
+
+
+async def test_many_appends_with_names_keep_their_order(nodes):
+    node = await nodes.add()
+    payloads = [b"%d" % number for number in range(100)]
+    appends = [(VARIABLES, [payload]) for payload in payloads]
+    names = {place: f"due-{place}" for place in range(100)}
+
+    await node.log.commit(Commit(1, appends=appends, once=names))
+
+    read = await node.log.read(VARIABLES, 1, bytes_max=100_000)
+    assert [payload for batch in read for payload in batch.payloads] == payloads
+
+
 async def test_of_two_who_claim_at_once_one_loses(nodes):
     rivals = [await nodes.add(), await nodes.add()]
     for turn in range(1, 6):

@@ -10,6 +10,7 @@ from hotpath.clusterports import shard_of
 from hotpath.model.names import SubscriptionId
 from hotpath.model.subscription import Progress, ProgressDelta
 from hotpath.ports import Commit, LogFailure
+from hotpath.storage.jetstream.coordination import KvCoordination
 from tests.support.logs import VARIABLES, append
 from tests.support.nats import Proxy, nats_cluster, nats_server
 from tests.support.nodes import Node, needs_server, nodes_on
@@ -153,6 +154,38 @@ async def test_one_of_three_servers_killed_under_load_ends_nothing(tmp_path):
                 await asyncio.sleep(0.05)
             firsts = [batch.first_seq for batch in heard]
             assert firsts == sorted(set(firsts))
+
+
+async def test_a_node_that_starts_waits_for_an_election(tmp_path):
+    with nats_cluster(tmp_path) as cluster:
+        async with nodes_on(*cluster.urls, replicas=3) as nodes:
+            node = await nodes.add()
+            bucket = KvCoordination(node.link, bucket=f"{node.options.prefix}-b")
+            await bucket.open(replicas=3)
+            await bucket.swap("key", b"value", revision=0)
+            for server in cluster.servers[:2]:
+                server.kill()
+
+            opening = asyncio.ensure_future(bucket.open(replicas=3))
+            done, _ = await asyncio.wait({opening}, timeout=3.0)
+            assert not done, "one unanswered question does not end it"
+            for server in cluster.servers[:2]:
+                server.start()
+
+            await asyncio.wait_for(opening, 40)
+            found = await bucket.read("key")
+            assert found is not None
+            assert found.value == b"value"
+
+
+async def test_a_start_on_servers_that_do_not_come_back_ends(tmp_path):
+    with nats_server(tmp_path) as server:
+        async with nodes_on(server.url) as nodes:
+            node = await nodes.add()
+            server.kill()
+
+            with pytest.raises(LogFailure, match="coordination bucket"):
+                await KvCoordination(node.link, bucket="b").open(replicas=1, within_s=0.3)
 
 
 async def test_without_a_quorum_commits_are_refused_until_it_is_back(tmp_path):

@@ -37,6 +37,42 @@ def test_a_service_that_is_alone_imports_nothing_of_a_cluster():
     assert found.stdout.strip() == "[]"
 
 
+@pytest.fixture
+def not_there(monkeypatch):
+    """Makes a module one that cannot be imported, as whatever error."""
+
+    def take_away(error):
+        def refuse(name):
+            raise error
+
+        monkeypatch.setattr("hotpath.cli.serve.importlib.import_module", refuse)
+
+    return take_away
+
+
+@pytest.mark.parametrize("name", ["nats", "nats.aio.client", "nkeys", "nacl.signing"])
+def test_a_missing_package_is_named_and_how_to_get_it(tmp_path, not_there, name):
+    not_there(ModuleNotFoundError(f"No module named {name!r}", name=name))
+    result = serve(tmp_path, "--cluster", "nats://127.0.0.1:1", *keys(tmp_path))
+    assert result.exit_code == 1
+    assert "pip install 'hotpath[cluster]'" in result.output
+    assert name in result.output
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(ImportError("cannot import name 'x'", name="nats"), id="a-broken-import"),
+        pytest.param(ModuleNotFoundError("m", name="hotpath.cluster.x"), id="a-module-of-our-own"),
+    ],
+)
+def test_any_other_error_of_an_import_shows_as_it_is(tmp_path, not_there, error):
+    not_there(error)
+    result = serve(tmp_path, "--cluster", "nats://127.0.0.1:1", *keys(tmp_path))
+    assert result.exception is error
+    assert "pip install" not in result.output
+
+
 @pytest.mark.parametrize(
     ("servers", "said"),
     [

@@ -54,6 +54,23 @@ async def test_all_that_a_turn_hands_in_goes_with_one_commit(rig):
     assert await stored(rig) == [b"a", b"b", b"c"]
 
 
+async def test_where_others_may_append_what_is_due_it_goes_under_a_name_of_its_own(rig):
+    works = count_commits(rig)
+    outcome = Outcome()
+    committer = rig.core.committer
+    committer.names_due = True
+    committer.append_due(Scheduled(KEY, 7, 1, b"due"), outcome.named("due"))
+    committer.append(KEY, [b"a"], outcome.named("first"))
+    committer.append(KEY, [b"b"], outcome.named("second"))
+    committer.append_due(Scheduled(KEY, 8, 1, b"too"), outcome.named("too"))
+    await settle()
+    [work] = works
+    assert work.appends == [(KEY, [b"a", b"b"]), (KEY, (b"due",)), (KEY, (b"too",))]
+    assert work.once == {1: "due-7", 2: "due-8"}
+    assert work.scheduled_removals == [(KEY, 7), (KEY, 8)]
+    assert outcome.heard == [("due", None), ("first", None), ("second", None), ("too", None)]
+
+
 async def test_what_comes_during_a_commit_gathers_for_the_next_one(rig):
     works = count_commits(rig)
     outcome = Outcome()
