@@ -95,7 +95,7 @@ def test_a_restart_keeps_everything(data_dir, end):
             return len(after) == len(before) and all(
                 [now[n] for n in (*STABLE, "deadLettered")]
                 == [then[n] for n in (*STABLE, "deadLettered")]
-                and now["backlog"] - then["backlog"] in (0, int(now["topic"] == "variables"))
+                and now["backlog"] - then["backlog"] in (0, int(now["type"] == "variables"))
                 for now, then in zip(after, before, strict=True)
             )
 
