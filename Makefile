@@ -86,7 +86,7 @@ node:
 	done
 
 test: $(VENV)/.workshop node ## all tests
-	@$(PYTEST) -n $(TEST_WORKERS) --dist loadfile $(ARGS)
+	@$(PYTEST) -n $(TEST_WORKERS) --dist loadfile --durations=30 $(ARGS)
 
 test-unit: $(VENV)/.workshop ## tests of single parts, fast
 	@$(PYTEST) tests/unit $(ARGS)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from hotpath.amqp.fairness import Fairness
-from hotpath.amqp.sockets import SMALL_READ_BYTES, SocketSink
+from hotpath.amqp.sockets import SMALL_READ_BYTES, ReadRoom, SocketSink
 from hotpath.service.clock import SystemClock
 from hotpath.wire.types import UInt
 from tests.support.broker import running_broker
@@ -181,11 +181,10 @@ def busy():
     """An edge whose time for those that are not favoured is used up, and a socket on it."""
     callbacks: list = []
     fairness = Fairness(0.001, now=lambda: 0.0, later=callbacks.append)
-    shared = bytearray(100_000)
     connection = Listening(fairness.account(BAD))
     left: list[bool] = []
     sink = SocketSink(
-        shared=shared,
+        room=ReadRoom(),
         fairness=fairness,
         output_bytes_max=16_384,
         adopt=lambda _: connection,

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from typing import Any, cast
 
 import pytest
 
@@ -160,16 +161,23 @@ async def test_a_node_that_starts_waits_for_an_election(tmp_path):
     with nats_cluster(tmp_path) as cluster:
         async with nodes_on(*cluster.urls, replicas=3) as nodes:
             node = await nodes.add()
-            bucket = KvCoordination(node.link, bucket=f"{node.options.prefix}-b")
+            bucket_name = f"{node.options.prefix}-b"
+            bucket = KvCoordination(node.link, bucket=bucket_name)
             await bucket.open(replicas=3)
             await bucket.swap("key", b"value", revision=0)
-            for server in cluster.servers[:2]:
+            # A leader that is left alone goes on to answer for a while.
+            info = await node.link.api(f"STREAM.INFO.KV_{bucket_name}", {})
+            leader = str(cast("dict[str, Any]", info["cluster"])["leader"])
+            others = [server for server in cluster.servers if server.name != leader]
+            gone = [server for server in cluster.servers if server.name == leader] + others[:1]
+            assert len(gone) == 2
+            for server in gone:
                 server.kill()
 
             opening = asyncio.ensure_future(bucket.open(replicas=3))
             done, _ = await asyncio.wait({opening}, timeout=3.0)
             assert not done, "one unanswered question does not end it"
-            for server in cluster.servers[:2]:
+            for server in gone:
                 server.start()
 
             await asyncio.wait_for(opening, 40)
