@@ -115,9 +115,9 @@ soak: $(VENV)/.workshop ## mixed load with random faults for SECONDS (1800), eve
 	@$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),1800) $(ARGS)
 
 test-cluster: $(VENV)/.workshop node ## the black-box tests (REST, feed, SDKs, webhooks) against three nodes on three nats-servers
-	@HOTPATH_TEST_CLUSTER=3 timeout --kill-after=15 3000 $(BIN)/python -m pytest \
-		--randomly-seed=$(TEST_SEED) --timeout=200 -ra \
-		tests/e2e tests/cluster_blackbox tests/interop/test_matrix.py $(ARGS)
+	@HOTPATH_LONG=1 HOTPATH_TEST_CLUSTER=3 timeout --kill-after=15 3000 $(BIN)/python -m pytest \
+		--randomly-seed=$(TEST_SEED) --timeout=200 -ra tests/e2e tests/cluster_blackbox \
+		tests/interop/test_matrix.py tests/fault/test_cluster_crash.py $(ARGS)
 
 cluster-crash: $(VENV)/.workshop ## ROUNDS (200) of kills and cuts of nodes and servers under load; SEED, ARGS="--report FILE"
 	@$(BIN)/python -m tests.fault.cluster --rounds $(or $(ROUNDS),200) \

@@ -38,7 +38,7 @@ BALANCE_S: Final = 0.1
 WELCOME_S: Final = 0.000_5
 WELCOME_SENDS: Final = 4
 #: But not when its address has used so much lately, seconds: who goes and comes back is not new.
-WELCOME_USED_S: Final = 0.005
+WELCOME_USED_S: Final = 0.02
 #: So often at the most: who attaches and detaches over and over is not new each time.
 WELCOMES: Final = 2
 #: What everybody earns by being there, seconds a second, and kept of it: enough for heartbeats.

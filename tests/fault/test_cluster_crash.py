@@ -17,13 +17,18 @@ from tests.fault.cluster.journal import JournalWatch
 from tests.fault.cluster.ledger import Broken, Feed, Ledger
 from tests.fault.cluster.rounds import points
 from tests.support.nats import MISSING
-from tests.support.process import ROOT
+from tests.support.process import LONG, ROOT
 
 #: Of the slice; `python -m tests.fault.cluster --seed` takes any other.
 SEED = 20261122
 SLICES = [
-    pytest.param((), 2, id="of-everything"),
-    pytest.param(("--only", "part"), 1, id="of-servers-parted-from-each-other"),
+    pytest.param((), 1, id="of-everything"),
+    pytest.param(
+        ("--only", "part"),
+        2,
+        id="of-servers-parted-from-each-other",
+        marks=pytest.mark.skipif(not LONG, reason="long: make test-cluster"),
+    ),
 ]
 SUBJECT = "p.journal.3"
 SUB = SubscriptionId("sub")

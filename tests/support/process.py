@@ -25,6 +25,8 @@ from hotpath.auth.keys import load_development_key
 from hotpath.config import Settings
 
 ROOT = Path(__file__).parents[2]
+#: Also what takes long and shows little more (`make test-cluster`).
+LONG = bool(os.environ.get("HOTPATH_LONG"))
 COMMAND = [sys.executable, "-m", "hotpath"]
 SCOPES = "hotpath.subscribe hotpath.publish"
 READY_SECONDS = 30.0
