@@ -151,17 +151,12 @@ def test_copies_of_the_streams_are_a_cluster_again(tmp_path, one_server):
             assert qualities(second, read) == [50]
 
 
-class Feed:
-    """A client that reads at any node, comes again when it is sent away, and notes what came."""
+class Beside:
+    """Works in a thread of its own until it is over."""
 
-    def __init__(self, cluster, access):
-        self.cluster = cluster
-        self.access = access
-        self.seen = []
-        self.gap = 0.0
+    def __init__(self):
         self.over = False
-        self._last = time.monotonic()
-        self._thread = threading.Thread(target=self._read)
+        self._thread = threading.Thread(target=self.work)
 
     def __enter__(self):
         self._thread.start()
@@ -171,7 +166,22 @@ class Feed:
         self.over = True
         self._thread.join(30)
 
-    def _read(self):
+    def work(self):
+        raise NotImplementedError
+
+
+class Feed(Beside):
+    """A client that reads at any node, comes again when it is sent away, and notes what came."""
+
+    def __init__(self, cluster, access):
+        super().__init__()
+        self.cluster = cluster
+        self.access = access
+        self.seen = []
+        self.gap = 0.0
+        self._last = time.monotonic()
+
+    def work(self):
         turn = 0
         while not self.over:
             node = self.cluster.nodes[turn % len(self.cluster.nodes)]
@@ -196,24 +206,15 @@ class Feed:
                 self.seen.append(quality_of(message))
 
 
-class Publishing:
+class Publishing(Beside):
     """Publishes numbers at whatever node takes them, all the time."""
 
     def __init__(self, cluster):
+        super().__init__()
         self.cluster = cluster
         self.accepted = []
-        self.over = False
-        self._thread = threading.Thread(target=self._publish)
 
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over = True
-        self._thread.join(30)
-
-    def _publish(self):
+    def work(self):
         number = 0
         while not self.over:
             node = self.cluster.nodes[number % len(self.cluster.nodes)]
