@@ -322,7 +322,8 @@ class Delivering:
         Fewer, or none, when there are no more, or when the next one must be read from disk first:
         the receiver is woken again when it has been.
         """
-        receiver.asked = False
+        if receiver.asked:
+            self._come(receiver)
         if receiver.lock:
             return self._take(receiver, limit)
         # At most once: a message goes out only when nothing can bring it back.
@@ -343,7 +344,8 @@ class Delivering:
             now_ms: Monotonic milliseconds.
         """
         subscription = receiver.subscription
-        receiver.asked = False
+        if receiver.asked:
+            self._come(receiver)
         if subscription.deleted:
             return None
         holding = subscription.take_run(limit, receiver=receiver, now_ms=now_ms)
@@ -355,6 +357,12 @@ class Delivering:
             self.on_taken(subscription, (_taken(holding),))
         self._settling.watch(subscription, subscription.locks)
         return holding
+
+    def _come(self, receiver: Receiver) -> None:
+        """One that was woken is here."""
+        receivers = self._receivers.get(receiver.subscription.spec.id)
+        if receivers is not None:
+            receivers.back(receiver)
 
     def count_pulled(self) -> None:
         """Add to the metrics what `pull_run` has given."""

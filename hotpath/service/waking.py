@@ -4,13 +4,14 @@ Whoever is woken looks for messages, and with thousands of competing receivers t
 thousands of looks a message, of which one finds it. So as many are woken at once as have credit for
 what there is, and not more than some; while these are on their way nobody else is. If there are
 still messages when they have come, or when they do not come, twice as many are woken, and so on
-through all of them. Passed over is who has no credit, for it comes by itself when it gets some, and
-who has been woken and not come yet: it does not read. Each wake-up begins where the last one has
-stopped. And nobody is woken who cannot take anything because all locks of the subscription are
+through all of them. Who has been woken is not woken again before it came: it may never read. Nor is
+who had no credit, for it comes by itself when it gets some. Each wake-up begins where the last one
+has stopped. And nobody is woken who cannot take anything because all locks of the subscription are
 taken: settling wakes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
 from hotpath.core.deadletter import DeadLetterQueue
@@ -36,7 +37,8 @@ class Wakeable(Protocol):
 
     Attributes:
         credit: How many messages it would take now; None where that is not known.
-        asked: It has been woken, and has not come to pull since.
+        asked: It has been woken, or was passed over for want of credit, and has not come to pull
+            since.
     """
 
     feed: Subscription | DeadLetterQueue
@@ -58,13 +60,15 @@ class Competing(Generic[_R]):
         until_ms: How long these are waited for.
     """
 
-    __slots__ = ("_kinds", "_members", "looked", "until_ms", "woken")
+    __slots__ = ("_kinds", "_members", "_wakeable", "looked", "until_ms", "woken")
 
     def __init__(self) -> None:
         self.looked = self.until_ms = 0
         self.woken: list[_R] = []
-        self._members: list[_R] = []
-        self._kinds: list[_R] | None = None
+        self._members: OrderedDict[_R, None] = OrderedDict()
+        # Those whose `asked` is not set: the others are many when they do not read.
+        self._wakeable: OrderedDict[_R, None] = OrderedDict()
+        self._kinds: dict[tuple[int, bool], dict[_R, None]] = {}
 
     def __len__(self) -> int:
         return len(self._members)
@@ -77,13 +81,17 @@ class Competing(Generic[_R]):
 
     def add(self, receiver: _R) -> None:
         """One more."""
-        self._members.append(receiver)
-        self._kinds = None
+        self._members[receiver] = self._wakeable[receiver] = None
+        self._kinds.setdefault((id(receiver.feed), receiver.lock), {})[receiver] = None
 
     def remove(self, receiver: _R) -> None:
         """One less."""
-        self._members.remove(receiver)
-        self._kinds = None
+        del self._members[receiver]
+        self._wakeable.pop(receiver, None)
+        kind = (id(receiver.feed), receiver.lock)
+        del self._kinds[kind][receiver]
+        if not self._kinds[kind]:
+            del self._kinds[kind]
         # It may have been one of those.
         self.looked = max(self.looked - 1, 0)
 
@@ -93,16 +101,29 @@ class Competing(Generic[_R]):
 
     def next(self) -> _R:
         """The one that comes first; from now on it comes last."""
-        receiver = self._members.pop(0)
-        self._members.append(receiver)
+        receiver = next(iter(self._members))
+        self._members.move_to_end(receiver)
         return receiver
 
-    def kinds(self) -> Sequence[_R]:
+    def next_wakeable(self) -> _R | None:
+        """The first of those that have not been woken, or came since; `back` brings it back."""
+        if self.looked >= len(self._members) or not self._wakeable:
+            self.looked = len(self._members)
+            return None
+        self.looked += 1
+        receiver, _ = self._wakeable.popitem(last=False)
+        receiver.asked = True
+        return receiver
+
+    def back(self, receiver: _R) -> None:
+        """It has come."""
+        receiver.asked = False
+        if receiver in self._members:
+            self._wakeable[receiver] = None
+
+    def kinds(self) -> Iterator[_R]:
         """One of each kind: there may be thousands, but those of a kind get one answer."""
-        if self._kinds is None:
-            kinds = {(id(each.feed), each.lock): each for each in self._members}
-            self._kinds = list(kinds.values())
-        return self._kinds
+        return (next(iter(members)) for members in self._kinds.values())
 
 
 class Waking(Generic[_R]):
@@ -135,15 +156,15 @@ class Waking(Generic[_R]):
     def _some(self, receivers: Competing[_R], count: int, *, enough: float) -> None:
         """Wake up to `count` of those not looked at yet, until their credit is enough."""
         woken: list[_R] = []
-        for _ in range(min(len(receivers) - receivers.looked, LOOKS)):
-            if not receivers or len(woken) == count or enough <= 0:
+        for _ in range(LOOKS):
+            if len(woken) == count or enough <= 0:
                 break
-            receiver = receivers.next()
-            receivers.looked += 1
+            receiver = receivers.next_wakeable()
+            if receiver is None:
+                break
             credit = receiver.credit()
-            if receiver.asked or credit == 0:
+            if credit == 0:
                 continue
-            receiver.asked = True
             self._call(receiver.wake)
             woken.append(receiver)
             enough -= credit or 0

@@ -127,3 +127,33 @@ async def test_who_does_not_come_is_passed_over_the_next_time(rig):
     await rig.clock.advance(PAUSE_MS)
     assert woken(readers) == MANY + 1
     assert reading.woken == 2
+
+
+async def test_who_has_no_credit_is_asked_for_it_once_until_it_comes(rig):
+    _, readers = await readers_of(rig)
+    asked = []
+    for number, reader in enumerate(readers):
+        reader.receiver.credit = lambda number=number: asked.append(number) or 0
+    for number in range(5):
+        await rig.publish(number)
+        await rig.clock.advance(10 * PATIENCE_MS)
+    assert sorted(asked) == list(range(MANY))
+
+    assert readers[7].pull(1) == [1]
+    asked.clear()
+    await rig.publish(5)
+    await rig.clock.advance(10 * PATIENCE_MS)
+    assert asked == [7]
+
+
+async def test_who_comes_and_goes_is_not_woken_any_more(rig):
+    _, readers = await readers_of(rig)
+    await rig.publish(1)
+    come = next(reader for reader in readers if reader.woken)
+    assert come.pull() == [1]
+    come.detach()
+    before = come.woken
+    for number in range(5):
+        await rig.publish(number)
+        await rig.clock.advance(10 * PATIENCE_MS)
+    assert come.woken == before
