@@ -17,6 +17,8 @@ WORKERS ?= 2
 TEST_WORKERS ?= 3
 # Of the order of tests and of what they draw at random; TEST_SEED=default takes another each run.
 TEST_SEED ?= 20261121
+# The tests start the service some hundred times: compiled modules take a third off each start.
+unexport PYTHONDONTWRITEBYTECODE
 NODE_TESTS := tests/interop/node tests/console
 # The C helper is built again when it changes.
 NATIVE := setup.py $(wildcard hotpath/native/*.c hotpath/native/*.h)

@@ -49,6 +49,8 @@ def process():
     made.keeping.start(made.due.append)
     yield made
     made.keeping.stop()
+    # As all tests find it (`tests/conftest.py`).
+    gc.freeze()
     if was_on:
         gc.enable()
 

@@ -1,0 +1,49 @@
+"""What holds for all tests: a process that has collected them all, and a logger they all share."""
+
+import gc
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from hotpath.core.keeping import Keeping
+
+
+def pytest_collection_finish() -> None:
+    """Take what thousands of collected tests are made of out of the collector's sight.
+
+    A pass over it takes half a second, and tests ask for one by the hundred.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_full_passes() -> Iterator[None]:
+    """A service in a test's process leaves the collector alone, for the same reason.
+
+    What it does with it in a process of its own has tests with such a process, and with a
+    `Keeping` of their own.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hotpath.interpreter.KEEPING", _Idle())
+        yield
+
+
+class _Idle(Keeping):
+    """Counts filters, and does nothing."""
+
+    def start(self, later: object) -> None:
+        """Not here."""
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command that sets up logging does it in its own process as a rule, but here in ours."""
+    root = logging.getLogger()
+    level, handlers = root.level, set(root.handlers)
+    yield
+    root.setLevel(level)
+    for handler in set(root.handlers) - handlers:
+        if type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
