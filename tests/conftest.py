@@ -1,7 +1,8 @@
-"""What holds for all tests: a process that has collected them all, and a logger they all share."""
+"""What holds for all tests: they share a process, and it holds what was collected of all."""
 
 import gc
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -38,11 +39,14 @@ class _Idle(Keeping):
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    """A command that sets up logging does it in its own process as a rule, but here in ours."""
+def _process_as_it_was() -> Iterator[None]:
+    """A command sets the mask of new files and logging of its process, which here is the tests'."""
     root = logging.getLogger()
     level, handlers = root.level, set(root.handlers)
+    mask = os.umask(0o022)
+    os.umask(mask)
     yield
+    os.umask(mask)
     root.setLevel(level)
     for handler in set(root.handlers) - handlers:
         if type(handler) is logging.StreamHandler:

@@ -35,6 +35,7 @@ async def test_what_any_node_publishes_comes_once_in_one_order(server, tmp_path)
         await until(lambda: len(readers[2].values) >= 20)
         await nodes["a"].publish(99)
         await until(lambda: message(99) in readers[2].values)
+        await until(lambda: len(readers[0].values) + len(readers[1].values) >= 21)
 
         competing = readers[0].values + readers[1].values
         assert sorted(competing) == sorted(map(message, [*range(20), 99]))
