@@ -40,7 +40,8 @@ def room_for_fields(open_frame: bytes) -> bytes:
     """
     fields = frames.read_open(open_frame)
     size, properties = (fields[2], fields[9]) if fields else (None, None)
-    if not isinstance(size, int) or not isinstance(properties, dict):
+    # A size of another type is for Proton to refuse.
+    if not isinstance(size, UInt) or not isinstance(properties, dict):
         return open_frame
     if not needs_all_fields({str(key): value for key, value in properties.items()}):
         return open_frame
