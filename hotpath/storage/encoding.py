@@ -67,10 +67,9 @@ def decode_body(body: bytes, count: int) -> list[bytes]:
         raise Damaged("a batch is shorter than its index")
     ends = struct.unpack_from(f"<{count}I", body, 0)
     edges = [base, *(base + end for end in ends)]
-    payloads = [body[start:end] for start, end in pairwise(edges)]
-    if edges[-1] != len(body) or sum(map(len, payloads)) != len(body) - base:
+    if edges[-1] != len(body) or any(start > end for start, end in pairwise(edges)):
         raise Damaged("the index of a batch does not fit it")
-    return payloads
+    return [body[start:end] for start, end in pairwise(edges)]
 
 
 def batch_crc(segment_id: int, key: tuple[int, int, int], body: bytes) -> int:
