@@ -101,7 +101,7 @@ class Accepted(Protocol):
 
 
 #: Nothing is ever put into this one: most tables have no lock, and an empty queue takes memory.
-_NO_HOLDINGS: Final[deque[Holding]] = deque()
+NO_HOLDINGS: Final[deque[Holding]] = deque()
 _NO_SEQS: Final[set[int]] = set()
 
 
@@ -111,7 +111,7 @@ class LockTable:
     `counts` holds the earlier failed deliveries of a message where there were any, `modified` the
     application-properties that receivers have given it, as an encoded map; `modified_bytes` is the
     size of all of these. The changes since the last `forget_changes` are in `changed_counts`,
-    `changed_deferred` and `changed_modified`.
+    `changed_deferred` and `changed_modified`. `watched` says that somebody sees to the ends of locks.
     """
 
     __slots__ = (
@@ -130,6 +130,7 @@ class LockTable:
         "modified_bytes",
         "returned",
         "unsettled",
+        "watched",
     )
 
     def __init__(
@@ -138,7 +139,7 @@ class LockTable:
         self._lock_ms = lock_ms
         self._deliveries_max = deliveries_max
         self._serial = first_serial
-        self._expiring = _NO_HOLDINGS
+        self._expiring = NO_HOLDINGS
         self._locked = 0
         # Ascending by sequence number but for `_early`: first deliveries come in order, and a
         # message keeps its place until it is settled.
@@ -154,6 +155,7 @@ class LockTable:
         self.modified: dict[int, bytes] = {}
         self.modified_bytes = 0
         self.changed_modified: dict[int, bytes] = {}
+        self.watched = False
 
     def __len__(self) -> int:
         return len(self.unsettled)
@@ -225,7 +227,7 @@ class LockTable:
         if len(expiring) >= EXPIRING_MIN and len(expiring) >= 2 * self._locked:
             # At least half of them are settled: without this they would stay until their time.
             expiring = self._expiring = deque(filter(self._still_locked, expiring))
-        elif expiring is _NO_HOLDINGS:
+        elif expiring is NO_HOLDINGS:
             expiring = self._expiring = deque()
         self._serial += 1
         until_ms = FOREVER if self._lock_ms is None else now_ms + self._lock_ms
