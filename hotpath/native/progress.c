@@ -123,6 +123,7 @@ new_delta(PyObject *subscription, long long cursor)
     PyTuple_SET_ITEM(delta, SETTLED_TOTAL, Py_NewRef(SLOT(subscription, at->settled_total)));
     PyTuple_SET_ITEM(delta, DELIVERED_TOTAL, Py_NewRef(SLOT(subscription, at->delivered_total)));
     PyTuple_SET_ITEM(delta, MODIFIED, none);
+    PyObject_GC_UnTrack(delta); /* numbers, and tuples of numbers: no cycle goes through it */
     slot_set(subscription, at->changed_since_snapshot, Py_True);
     return delta;
 }
@@ -162,6 +163,8 @@ collect(PyObject *subscription, Topic *topic, PyObject *progress)
     PyObject *id = SLOT(SLOT(subscription, layout.subscription.spec), layout.spec.id);
     PyObject *delta = new_delta(subscription, cursor);
     PyObject *item = delta ? PyTuple_Pack(2, id, delta) : NULL;
+    if (item)
+        PyObject_GC_UnTrack(item);
     result = item ? PyList_Append(progress, item) : -1;
     Py_XDECREF(delta);
     Py_XDECREF(item);
