@@ -14,6 +14,11 @@ _PARTS = (
     "inlet",
     "outlet",
     "ends",
+    "layout",
+    "offering",
+    "pumping",
+    "completing",
+    "progress",
 )
 
 setup(
@@ -23,7 +28,7 @@ setup(
             sources=[f"hotpath/native/{part}.c" for part in _PARTS],
             depends=[
                 f"hotpath/native/{part}.h"
-                for part in ("native", "proton", "open", "frames", "ends")
+                for part in ("native", "proton", "open", "frames", "ends", "layout", "names")
             ],
             extra_compile_args=["-O3", "-std=c11", "-Wall", "-Wextra"],
             # Without a compiler the installation goes on, and the pure Python code does it all.

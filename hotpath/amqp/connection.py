@@ -35,18 +35,21 @@ from hotpath.amqp.conditions import (
     Condition,
     Refused,
 )
-from hotpath.amqp.context import PRODUCT, Context, Fillable, Pullable
+from hotpath.amqp.context import PRODUCT, Context, Fillable
+from hotpath.amqp.ends import Waker
 from hotpath.amqp.engine import Engine
 from hotpath.amqp.frames import BatchMarks, complete_close, fill
 from hotpath.amqp.gate import SessionGate
 from hotpath.amqp.management import ManagementNodes
 from hotpath.amqp.moment import Confirmations, Moment
 from hotpath.amqp.outflow import Outflow, Pumps, Sink
+from hotpath.amqp.pumping import Pullable, Wakes
 from hotpath.amqp.rights import LinkRight
 from hotpath.amqp.sasl import Credential, Mechanism, Prelude, Stage
 from hotpath.amqp.standing import Standing
 from hotpath.amqp.workarounds import PeerOpen, needs_all_fields, needs_message_ids
 from hotpath.auth.rights import Grant
+from hotpath.core.usual_plain import Submits
 from hotpath.model.errors import HotpathError
 from hotpath.telemetry import get_logger
 
@@ -202,7 +205,9 @@ class Connection:
 
     def _work(self) -> None:
         gathered = self.engine.drain(self, careful=bool(self.batches.tags))
-        self._filled.update(dict.fromkeys(cast("list[Fillable]", gathered)))
+        if gathered:
+            settling, waiting = self.context.settling, self.confirmations.waiting
+            self.earned += settling.complete_all(cast("list[Submits]", gathered), waiting)
         while self._filled:
             filled, self._filled = self._filled, {}
             for end in filled:
@@ -268,11 +273,13 @@ class Connection:
 
     def mark(self) -> None:
         """Something is to be sent: flush at the end of this turn."""
-        if self._phase is not Phase.LOST:
+        if not self._pumps.is_marked and self._phase is not Phase.LOST:
+            self._pumps.is_marked = True
             self.context.turn.mark(self)
 
     def flush(self) -> None:
         """Send what there is, in one write."""
+        self._pumps.is_marked = False
         self._guard(self._flush)
 
     def _flush(self) -> None:
@@ -299,8 +306,9 @@ class Connection:
             return room
         if self._pumps:
             self.moment.refresh()
-            room = self._pumps.run(room)
-            self.context.delivering.count_pulled()
+            delivering = self.context.delivering
+            room = self._pumps.run(room, self.moment, delivering.tally)
+            delivering.count_pulled()
         return room
 
     def writable(self) -> None:
@@ -388,6 +396,10 @@ class Connection:
         """Let a link end send at the next flush."""
         self._pumps.want(end)
         self.mark()
+
+    def waker(self, end: Wakes) -> Callable[[], None]:
+        """What lets a link end send at the next flush."""
+        return Waker(end, self._pumps, self)
 
     def want_pump_after_read(self, end: Pullable) -> None:
         """Let a link end try again when the peer has sent something."""

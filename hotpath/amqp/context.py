@@ -11,6 +11,7 @@ from hotpath.amqp.engine import Engine
 from hotpath.amqp.fairness import Account, Fairness
 from hotpath.amqp.frames import BatchMarks
 from hotpath.amqp.moment import Confirmations, Moment
+from hotpath.amqp.pumping import Pullable, Wakes
 from hotpath.amqp.rights import LinkRight
 from hotpath.auth.rights import Grant, Grants
 from hotpath.config import Settings
@@ -127,19 +128,6 @@ class Context:
     points: PointPublishing
 
 
-class Pullable(Protocol):
-    """A link end that sends when its connection has room."""
-
-    def pump(self, room: int) -> int:
-        """Send up to about `room` bytes; how many it were."""
-        ...
-
-    @property
-    def has_more(self) -> bool:
-        """Whether another `pump` may send more."""
-        ...
-
-
 class Fillable(Protocol):
     """A link end that gathers while a read is taken in."""
 
@@ -173,6 +161,10 @@ class Host(Protocol):
 
     def want_pump(self, end: Pullable) -> None:
         """A link end may have something to send."""
+        ...
+
+    def waker(self, end: Wakes) -> Callable[[], None]:
+        """What lets a link end send at the next flush."""
         ...
 
     def want_pump_after_read(self, end: Pullable) -> None:

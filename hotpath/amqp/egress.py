@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final, cast
 
+from hotpath import native
 from hotpath.amqp import capi
 from hotpath.amqp.conditions import (
     RESOURCE_DELETED,
@@ -32,7 +33,7 @@ from hotpath.amqp.conditions import (
     lock_lost,
 )
 from hotpath.amqp.context import Host
-from hotpath.amqp.ends import Outlet, refer
+from hotpath.amqp.ends import IN_C, Outlet, refer
 from hotpath.amqp.outcomes import ENCODED, Outcome, rejection
 from hotpath.amqp.rejection import read_rejection
 from hotpath.amqp.rights import LinkRight
@@ -124,7 +125,7 @@ class Egress:
             known,
             dead=dead,
             lock=not settled,
-            wake=self._wake,
+            wake=host.waker(self),
             closed=self._on_closed,
         )
         self._receiver.credit = self.twin.credit
@@ -133,7 +134,8 @@ class Egress:
 
     # Waking
 
-    def _wake(self) -> None:
+    def on_wake(self) -> None:
+        """There may be something to send."""
         if not self._gone:
             self._maybe_more = True
             self._host.want_pump(self)
@@ -194,12 +196,18 @@ class Egress:
         opening = moment.opening(batch.enqueued_ms, holding.until_ms)
         payloads: Sequence[bytes] = batch.payloads or ()
         at, sent = self.twin.send(opening, seqs, 0, batch.first_seq, holding.serial, payloads, room)
-        if at == len(seqs):
-            return sent
+        return sent if at == len(seqs) else sent + self.keep_unsent(holding, at, room - sent)
+
+    def keep_unsent(self, holding: Holding, at: int, room: int) -> int:
+        """Let what was locked together wait from `at` on, but for `room` bytes; how many it were.
+
+        The message there may be one that does not go out as prefix and stored bytes.
+        """
+        seqs, batch = holding.seqs, cast("Batch", holding.batch)
         run = self._run_of(Taken(batch, seqs, None, holding.serial, holding.until_ms))
         run.at = at
         self._unsent.append(run)
-        sent += self._send(room - sent)
+        sent = self._send(room)
         self.twin.watch(self.twin.credit(), bool(self._unsent))
         return sent
 
@@ -356,9 +364,13 @@ class Egress:
         )
         self._host.earned += done
         if late:
-            self._answer(late, rejection(lock_lost()))
+            self.answer_late(late)
         if waiting:
             self._host.confirmations.add(self.twin, waiting)
+
+    def answer_late(self, late: list[object]) -> None:
+        """Tell of deliveries whose lock had ended before they were accepted."""
+        self._answer(late, rejection(lock_lost()))
 
     def _submit_far(self, far: FarReceiver) -> None:
         """As `submit`; which locks hold is known when it is durable."""
@@ -479,3 +491,7 @@ class Egress:
         self._host.forget(self.right)
         self.right.end = None
         self._host.context.delivering.detach(self._receiver)
+
+
+if IN_C:
+    native.learn({"Egress": Egress, "LinkRight": LinkRight})

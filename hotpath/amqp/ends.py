@@ -31,9 +31,10 @@ def _bind() -> bool:
 IN_C: Final = _bind()
 
 if TYPE_CHECKING or IN_C:
-    from hotpath.native._native import Ends, Handles, Inlet, Outlet
+    from hotpath.native._native import Ends, Handles, Inlet, Outlet, Waker, confirm_all, pump_all
 else:
     from hotpath.amqp.plain_ends import Ends, Handles, Inlet, Outlet
+    from hotpath.amqp.pumping import Waker, confirm_all, pump_all
 
 
 def refer(pointer: object) -> object:
@@ -46,4 +47,15 @@ def delivery_of(reference: object) -> capi.DeliveryPtr:
     return capi.delivery_at(reference) if IN_C else reference  # type: ignore[arg-type,return-value]  # see the module
 
 
-__all__ = ["IN_C", "Ends", "Handles", "Inlet", "Outlet", "delivery_of", "refer"]
+__all__ = [
+    "IN_C",
+    "Ends",
+    "Handles",
+    "Inlet",
+    "Outlet",
+    "Waker",
+    "confirm_all",
+    "delivery_of",
+    "pump_all",
+    "refer",
+]

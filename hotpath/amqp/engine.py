@@ -233,7 +233,7 @@ class Engine:
 
     # Events
 
-    def drain(self, shell: Shell, *, careful: bool) -> list[LinkEnd]:
+    def drain(self, shell: Shell, *, careful: bool) -> list[object]:
         """Tell the shell and the link ends what has happened.
 
         Args:
@@ -251,7 +251,7 @@ class Engine:
                 self._tell(capi.event_type(event), event, shell)
             capi.collector_pop(collector)
         self._filled = []
-        return cast("list[LinkEnd]", filled)
+        return filled
 
     def _tell(self, kind: int, event: capi.EventPtr, shell: Shell) -> None:
         """All events that the twins leave."""

@@ -7,7 +7,7 @@ commit all by itself, and there may be thousands of them.
 from collections.abc import Callable
 from functools import partial
 
-from hotpath.amqp.ends import Outlet
+from hotpath.amqp.ends import Outlet, confirm_all
 from hotpath.ports import Clock, LogFailure
 from hotpath.service.feeds import Confirms
 from hotpath.wire.message import common_prefix
@@ -50,28 +50,30 @@ class Moment:
 
 
 class Confirmations:
-    """Receivers that wait until what they have accepted is settled durably."""
+    """Receivers that wait until what they have accepted is settled durably.
 
-    __slots__ = ("_committer", "_mark", "_waiting")
+    Attributes:
+        waiting: Link ends, each with the number of its deliveries, that are not handed in yet.
+    """
+
+    __slots__ = ("_committer", "_mark", "waiting")
 
     def __init__(self, committer: Confirms, mark: Callable[[], None]) -> None:
         self._committer = committer
         self._mark = mark
-        self._waiting: list[tuple[Outlet, int]] = []
+        self.waiting: list[tuple[Outlet, int]] = []
 
     def add(self, outlet: Outlet, count: int) -> None:
         """So many deliveries of a link wait."""
-        self._waiting.append((outlet, count))
+        self.waiting.append((outlet, count))
 
     def hand_in(self) -> None:
         """Confirm what has been added when the next commit is durable."""
-        if self._waiting:
-            self._committer.then(partial(self._confirm, self._waiting))
-            self._waiting = []
+        if self.waiting:
+            self._committer.then(partial(self._confirm, self.waiting))
+            self.waiting = []
 
     def _confirm(self, waiting: list[tuple[Outlet, int]], failure: LogFailure | None) -> None:
         if failure is None:
-            # A link that has been left meanwhile has none that wait any more.
-            for outlet, count in waiting:
-                outlet.confirm(count)
+            confirm_all(waiting)
             self._mark()

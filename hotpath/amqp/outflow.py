@@ -7,9 +7,14 @@ asks for much and reads nothing is not read any more at twice that.
 from collections.abc import Callable
 from typing import Protocol
 
+from hotpath import native
+from hotpath.amqp import pumping
 from hotpath.amqp.bounds import RETRY_MS, SHARE_BYTES, Outgoing
-from hotpath.amqp.context import Pullable
+from hotpath.amqp.ends import IN_C, pump_all
+from hotpath.amqp.moment import Moment
+from hotpath.amqp.pumping import Pullable
 from hotpath.ports import Clock
+from hotpath.service.deliver import Count
 
 
 class Sink(Protocol):
@@ -98,11 +103,16 @@ class Outflow:
 
 
 class Pumps:
-    """Link ends of one connection that may have something to send."""
+    """Link ends of one connection that may have something to send.
 
-    __slots__ = ("_after_read", "_due")
+    Attributes:
+        is_marked: The connection is about to be flushed.
+    """
+
+    __slots__ = ("_after_read", "_due", "is_marked")
 
     def __init__(self) -> None:
+        self.is_marked = False
         self._due: dict[Pullable, None] = {}
         self._after_read: dict[Pullable, None] = {}
 
@@ -123,18 +133,26 @@ class Pumps:
             self._due.update(self._after_read)
             self._after_read = {}
 
-    def run(self, room: int) -> int:
-        """Let all that are due send; the room that is left."""
+    def run(self, room: int, moment: Moment, tally: dict[Count, int] | None) -> int:
+        """Let all that are due send; the room that is left.
+
+        Args:
+            room: Bytes that may be sent.
+            moment: It is now.
+            tally: See `hotpath.service.feeds.Delivers`.
+        """
         due, self._due = self._due, {}
-        for end in due:
-            if room > 0:
-                room -= end.pump(room)
-            if end.has_more and end not in self._after_read:
-                self._due[end] = None
-        return room
+        pump = pumping.pump_all if tally is None else pump_all
+        times = (moment.now_ms, moment.ticks_ms)
+        counted = {} if tally is None else tally
+        return pump(due, self._due, self._after_read, room, moment, *times, counted)
 
     def clear(self, *, for_good: bool = False) -> None:
         """Nothing is sent any more: who waits here would be asked over and over."""
         self._due.clear()
         if for_good:
             self._after_read.clear()
+
+
+if IN_C:
+    native.learn({"Pumps": Pumps})

@@ -101,8 +101,13 @@ class Accepted(Protocol):
 
 
 #: Nothing is ever put into this one: most tables have no lock, and an empty queue takes memory.
-_NO_HOLDINGS: Final[deque[Holding]] = deque()
+NO_HOLDINGS: Final[deque[Holding]] = deque()
 _NO_SEQS: Final[set[int]] = set()
+#: Nor into these: of most messages there is nothing to be kept but that they are locked.
+_NONE_RETURNED: Final[list[int]] = []
+_NO_COUNTS: Final[dict[int, int]] = {}
+_NO_DEFERRAL: Final[dict[int, bool]] = {}
+_NO_PROPERTIES: Final[dict[int, bytes]] = {}
 
 
 class LockTable:
@@ -111,7 +116,7 @@ class LockTable:
     `counts` holds the earlier failed deliveries of a message where there were any, `modified` the
     application-properties that receivers have given it, as an encoded map; `modified_bytes` is the
     size of all of these. The changes since the last `forget_changes` are in `changed_counts`,
-    `changed_deferred` and `changed_modified`.
+    `changed_deferred` and `changed_modified`. `watched` says that somebody sees to the ends of locks.
     """
 
     __slots__ = (
@@ -130,6 +135,7 @@ class LockTable:
         "modified_bytes",
         "returned",
         "unsettled",
+        "watched",
     )
 
     def __init__(
@@ -138,7 +144,7 @@ class LockTable:
         self._lock_ms = lock_ms
         self._deliveries_max = deliveries_max
         self._serial = first_serial
-        self._expiring = _NO_HOLDINGS
+        self._expiring = NO_HOLDINGS
         self._locked = 0
         # Ascending by sequence number but for `_early`: first deliveries come in order, and a
         # message keeps its place until it is settled.
@@ -146,14 +152,15 @@ class LockTable:
         # Deferred before a restart and beyond what was delivered in order since: they stand in
         # front of lower ones that are taken later.
         self._early = _NO_SEQS
-        self.returned: list[int] = []
+        self.returned = _NONE_RETURNED
         self.counts: dict[int, int] = {}
-        self.deferred: set[int] = set()
-        self.changed_counts: dict[int, int] = {}
-        self.changed_deferred: dict[int, bool] = {}
-        self.modified: dict[int, bytes] = {}
+        self.deferred = _NO_SEQS
+        self.changed_counts = _NO_COUNTS
+        self.changed_deferred = _NO_DEFERRAL
+        self.modified = _NO_PROPERTIES
         self.modified_bytes = 0
-        self.changed_modified: dict[int, bytes] = {}
+        self.changed_modified = _NO_PROPERTIES
+        self.watched = False
 
     def __len__(self) -> int:
         return len(self.unsettled)
@@ -193,7 +200,7 @@ class LockTable:
             state = State.DEFERRED if seq in deferred else State.RETURNED
             self.unsettled[seq] = Holding(None, state)
         self.counts.update(counts)
-        self.modified.update(modified or {})
+        self.modified = {**self.modified, **(modified or {})} or _NO_PROPERTIES
         self.modified_bytes = sum(map(len, self.modified.values()))
 
     # Taking
@@ -225,7 +232,7 @@ class LockTable:
         if len(expiring) >= EXPIRING_MIN and len(expiring) >= 2 * self._locked:
             # At least half of them are settled: without this they would stay until their time.
             expiring = self._expiring = deque(filter(self._still_locked, expiring))
-        elif expiring is _NO_HOLDINGS:
+        elif expiring is NO_HOLDINGS:
             expiring = self._expiring = deque()
         self._serial += 1
         until_ms = FOREVER if self._lock_ms is None else now_ms + self._lock_ms
@@ -317,6 +324,10 @@ class LockTable:
     def modify(self, seq: int, properties: bytes) -> None:
         """Note the application-properties that receivers have given a message, all of them."""
         self.modified_bytes += len(properties) - len(self.modified.get(seq, b""))
+        if self.modified is _NO_PROPERTIES:
+            self.modified = {}
+        if self.changed_modified is _NO_PROPERTIES:
+            self.changed_modified = {}
         self.modified[seq] = self.changed_modified[seq] = properties
 
     def give_back(self, seq: int, holding: Holding, *, failed: bool) -> bool:
@@ -333,6 +344,8 @@ class LockTable:
     def count_failure(self, seq: int) -> int:
         """Count a failed delivery of a locked message that stays locked; how many there were."""
         count = self.counts.get(seq, 0) + 1
+        if self.changed_counts is _NO_COUNTS:
+            self.changed_counts = {}
         self.counts[seq] = self.changed_counts[seq] = count
         return count
 
@@ -357,10 +370,19 @@ class LockTable:
             self.unsettled[seq] = Holding(None, State.DEFERRED)
         else:
             self.unsettled[seq] = Holding(batch, State.RETURNED)
+            if self.returned is _NONE_RETURNED:
+                self.returned = []
             heappush(self.returned, seq)
         if deferred != (seq in self.deferred):
-            (self.deferred.add if deferred else self.deferred.discard)(seq)
-            self.changed_deferred[seq] = deferred
+            self._note_deferral(seq, deferred=deferred)
+
+    def _note_deferral(self, seq: int, *, deferred: bool) -> None:
+        if self.deferred is _NO_SEQS:
+            self.deferred = set()
+        (self.deferred.add if deferred else self.deferred.discard)(seq)
+        if self.changed_deferred is _NO_DEFERRAL:
+            self.changed_deferred = {}
+        self.changed_deferred[seq] = deferred
 
     def renew(self, seq: int, holding: Holding, *, now_ms: int) -> Holding:
         """Extend the lock of one message; its serial stays, so its lock token does too."""
@@ -426,6 +448,6 @@ class LockTable:
 
     def forget_changes(self) -> None:
         """The changes have been handed to a commit."""
-        self.changed_counts = {}
-        self.changed_deferred = {}
-        self.changed_modified = {}
+        self.changed_counts = _NO_COUNTS
+        self.changed_deferred = _NO_DEFERRAL
+        self.changed_modified = _NO_PROPERTIES

@@ -29,7 +29,7 @@ from hotpath.model.subscription import Progress, ProgressDelta, SubscriptionSpec
 from qel import Filter
 
 
-class _Run:
+class Run:
     """Matched messages of one batch; `start` counts those already taken."""
 
     __slots__ = ("batch", "seqs", "start")
@@ -42,7 +42,7 @@ class _Run:
 
 #: Nothing is ever put into this one: an empty queue of its own takes more than all the rest of a
 #: subscription that nobody reads.
-_NO_RUNS: Final[deque[_Run]] = deque()
+NO_RUNS: Final[deque[Run]] = deque()
 _NO_SEQS: Final[set[int]] = set()
 
 
@@ -57,6 +57,7 @@ class Subscription:
         behind_at: Where to read on in the log, or None when live.
         active_ms: Last activity, service time (see `hotpath.service.liveness`).
         receivers: Number of links attached to the feed or its dead letters.
+        only: Who reads it, if it is one; see `hotpath.service.deliver`.
         missing: A message that must be loaded before `take` can go on.
         full: A taking was cut short because too many messages are unsettled.
         matched_total: Messages that matched since its creation.
@@ -93,6 +94,7 @@ class Subscription:
         "locks_max",
         "matched_total",
         "missing",
+        "only",
         "persisted_active_ms",
         "receivers",
         "settled_total",
@@ -119,6 +121,7 @@ class Subscription:
         self.active_ms = 0
         self.persisted_active_ms = 0
         self.receivers = 0
+        self.only: object | None = None
         self.matched_total = 0
         self.counted = True
         self.counted_to = self.count_end = spec.start_seq
@@ -126,7 +129,7 @@ class Subscription:
         self.delivered_total = 0
         self.changed_since_snapshot = True
         self.deleted = False
-        self._ready = _NO_RUNS
+        self._ready = NO_RUNS
         self._ready_count = 0
         self._ready_max = ready_max
         self._settled_since: list[int] = []
@@ -175,9 +178,9 @@ class Subscription:
             self.behind_at = batch.first_seq
             self.changed_since_snapshot = True
             return
-        if self._ready is _NO_RUNS:
+        if self._ready is NO_RUNS:
             self._ready = deque()
-        self._ready.append(_Run(batch, seqs))
+        self._ready.append(Run(batch, seqs))
         self._ready_count += len(seqs)
 
     def refill(self, batch: Batch, seqs: Sequence[int]) -> None:
@@ -193,9 +196,9 @@ class Subscription:
             gone, deferred = self._resumed_settled, self.locks.deferred
             seqs = [seq for seq in seqs if seq not in gone and seq not in deferred]
         if seqs:
-            if self._ready is _NO_RUNS:
+            if self._ready is NO_RUNS:
                 self._ready = deque()
-            self._ready.append(_Run(batch, seqs))
+            self._ready.append(Run(batch, seqs))
             self._ready_count += len(seqs)
         self.behind_at = batch.end_seq
 
@@ -252,7 +255,7 @@ class Subscription:
         self.skip_to(first_seq)
         return self.settled_total != before or self.behind_at != was_at
 
-    def _lose_run(self, run: _Run) -> None:
+    def _lose_run(self, run: Run) -> None:
         left = run.seqs[run.start :]
         self._ready_count -= len(left)
         for seq in left:

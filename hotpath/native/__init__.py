@@ -22,3 +22,6 @@ def is_enabled() -> bool:
 
 
 ENABLED: Final = is_enabled()
+
+if ENABLED:
+    from hotpath.native._native import learn as learn

@@ -1,9 +1,18 @@
 """What the C helper offers; addresses are integers."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
+
+class _Submits(Protocol):
+    def submit(self) -> None: ...
 
 _Kept = TypeVar("_Kept")
+_End = TypeVar("_End")
+_Metric = TypeVar("_Metric")
+_Name = TypeVar("_Name")
+_Delta = TypeVar("_Delta")
+_Subscription = TypeVar("_Subscription")
+_Twin = TypeVar("_Twin")
 
 def bind(table: dict[str, int]) -> None:
     """Take over Proton's functions by their addresses; before all that has to do with Proton."""
@@ -25,6 +34,82 @@ def frame(payloads: Sequence[bytes]) -> bytes:
 
 def cut(body: bytes, count: int, /) -> list[bytes] | None:
     """The payloads of a framed batch; None when its index does not fit it."""
+
+def learn(classes: dict[str, object]) -> None:
+    """Take over where the attributes of classes lie, by the names of these; and some objects.
+
+    They have slots alone. What is not learnt is looked at in Python. Raises TypeError.
+    """
+
+def offer_all(
+    hits: dict[_Subscription, list[int]],
+    batch: object,
+    behind: set[_Subscription],
+    active_ms: int,
+    mark_ms: int,
+    touch: Callable[[_Subscription], object],
+    wake: Callable[[_Subscription], object],
+    /,
+) -> None:
+    """Queue what has matched in a batch, note that its subscriptions are active, then wake.
+
+    See `hotpath.core.usual_plain`. Raises TypeError when one is not exactly a `Subscription`.
+    """
+
+class Waker:
+    """Lets a link end send at the next flush of its connection, which is marked for it."""
+
+    def __new__(cls, end: object, pumps: object, host: object, /) -> Waker: ...
+    def __call__(self) -> None: ...
+
+def pump_all(
+    due: dict[_End, None],
+    again: dict[_End, None],
+    after_read: dict[_End, None],
+    room: int,
+    moment: object,
+    now_ms: int,
+    ticks_ms: int,
+    counted: dict[_Metric, int],
+    /,
+) -> int:
+    """Let link ends send; the room that is left. Those that may send more are put into `again`.
+
+    But for those in `after_read`. What is locked here without a question is counted in `counted`;
+    an end of which there is anything else to be thought of is asked to `pump`.
+    """
+
+def complete_all(
+    ends: Sequence[_Submits],
+    waiting: list[tuple[_Twin, int]],
+    touched: dict[_Subscription, None],
+    /,
+) -> int:
+    """Settle what link ends have gathered, or ask them to `submit`; how many messages.
+
+    Who waits for an answer is added to `waiting`, changed subscriptions to `touched`.
+    """
+
+def confirm_all(waiting: list[tuple[Outlet, int]], /) -> None:
+    """`Outlet.confirm` for each."""
+
+def collect_all(
+    touched: dict[_Subscription, None],
+    routed_to: Callable[[_Subscription], int],
+    progress: list[tuple[_Name, _Delta]],
+    /,
+) -> list[_Subscription]:
+    """Add what has changed of subscriptions; those of which the caller has to do it."""
+
+def encode_all(
+    progress: list[tuple[_Name, _Delta]], careful: Callable[[_Name, _Delta], bytes], /
+) -> list[bytes]:
+    """Journal entries; `careful` encodes those of which there is more than usual to be told."""
+
+def note_first(
+    first: dict[_Name, int], progress: list[tuple[_Name, _Delta]], number: int, /
+) -> None:
+    """Keep a number for each name that has none."""
 
 class Puller:
     """Reads a fixed set of names, given by their UTF-8, out of messages."""

@@ -76,7 +76,36 @@ void traffic_free(Ends *self);
 
 /* outlet.c */
 
+/* Messages of one batch, from `at` on, under one lock. */
+typedef struct {
+    PyObject *opening;         /* bytes */
+    PyObject *seqs, *payloads; /* lists or tuples */
+    Py_ssize_t at;
+    unsigned long long first_seq, serial;
+    Py_ssize_t room;
+} Run;
+
+/* Where messages that were accepted are taken out, and where each of them goes. */
+typedef struct {
+    PyObject *unsettled; /* dict: number to holding */
+    PyObject *locked;    /* the state of a holding that is a lock */
+    PyObject *done;      /* list: numbers taken out */
+    PyObject *late;      /* list: delivery-ids that wait for our outcome and whose lock was lost */
+    PyObject *last;      /* the holding looked at last: messages locked together share one */
+    uint64_t serial;
+    int is_locked;
+} Books;
+
 bool outlet_is(PyObject *native);
+/* Send until there is no room or a message is not plain, and watch flow; bytes sent, -1 with an
+ * exception set. */
+Py_ssize_t outlet_send_run(Outlet *self, Run *run);
+/* The credit that may be used up without a further look, or -1. */
+int outlet_allowance_of(const Outlet *self, size_t bytes_max);
+/* Take out what was accepted; how many wait for our outcome, -1 with an exception set. */
+Py_ssize_t outlet_complete_with(Outlet *self, Books books);
+/* Tell the first of those that wait that they are accepted; 0, or -1 with an exception set. */
+int outlet_confirm_first(Outlet *self, PyObject *number);
 int outlet_accepted(Outlet *self, Open open, bool is_settled);
 
 #endif

@@ -1,7 +1,30 @@
 /* hotpath.native._native: the loops of the hot path in C. See docs/adr on the native helper. */
+#include "layout.h"
+#include "names.h"
 #include "proton.h"
 
 #include <string.h>
+
+Names names;
+
+int
+names_make(void)
+{
+    static const struct {
+        PyObject **name;
+        const char *text;
+    } made[] = {
+        {&names.append, "append"}, {&names.popleft, "popleft"},
+        {&names.still_locked, "_still_locked"}, {&names.opening, "opening"},
+        {&names.pump, "pump"}, {&names.has_more, "has_more"},
+        {&names.mark, "mark"}, {&names.submit, "submit"},
+        {&names.answer_late, "answer_late"},
+    };
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++)
+        if (!*made[i].name && !(*made[i].name = PyUnicode_InternFromString(made[i].text)))
+            return -1;
+    return 0;
+}
 
 typedef struct {
     const char *name;
@@ -68,6 +91,14 @@ static PyMethodDef methods[] = {
     {"any_may_expire", wire_any_may_expire, METH_O, "Whether some message may have an end."},
     {"frame", batch_frame, METH_O, "Payloads as one blob with their index."},
     {"cut", (PyCFunction)(void (*)(void))batch_cut, METH_FASTCALL, "The payloads of a blob."},
+    {"learn", layout_learn, METH_O, "Take over where the attributes of classes lie."},
+    {"offer_all", offer_all, METH_VARARGS, "Queue what matched, and wake."},
+    {"pump_all", pump_all, METH_VARARGS, "Let link ends send."},
+    {"complete_all", complete_all, METH_VARARGS, "Settle what link ends have gathered."},
+    {"confirm_all", confirm_all, METH_O, "Tell receivers that it is durable."},
+    {"collect_all", collect_all, METH_VARARGS, "What has changed of subscriptions."},
+    {"encode_all", encode_all, METH_VARARGS, "Entries of the journal."},
+    {"note_first", note_first, METH_VARARGS, "Keep a number for each id that has none."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -83,7 +114,8 @@ PyMODINIT_FUNC
 PyInit__native(void)
 {
     PyObject *module = PyModule_Create(&definition);
-    if (module && PyModule_AddType(module, &PullerType) == 0 &&
+    if (module && names_make() == 0 && PyModule_AddType(module, &PullerType) == 0 &&
+        PyModule_AddType(module, &WakerType) == 0 &&
         PyModule_AddType(module, &HandlesType) == 0 && PyModule_AddType(module, &InletType) == 0 &&
         PyModule_AddType(module, &OutletType) == 0 && PyModule_AddType(module, &EndsType) == 0)
         return module;

@@ -33,6 +33,16 @@ PyObject *batch_cut(PyObject *module, PyObject *const *args, Py_ssize_t count);
 /* 1 when a holding is a lock with this serial, 0 when not, -1 with an exception set. */
 int holding_is_locked(PyObject *holding, uint64_t serial, PyObject *locked);
 
+/* offering.c, pumping.c, completing.c, progress.c */
+
+PyObject *offer_all(PyObject *module, PyObject *args);
+PyObject *pump_all(PyObject *module, PyObject *args);
+PyObject *complete_all(PyObject *module, PyObject *args);
+PyObject *confirm_all(PyObject *module, PyObject *waiting);
+PyObject *collect_all(PyObject *module, PyObject *args);
+PyObject *encode_all(PyObject *module, PyObject *args);
+PyObject *note_first(PyObject *module, PyObject *args);
+
 /* puller.c, handles.c, inlet.c, outlet.c, ends.c */
 
 extern PyTypeObject PullerType;
@@ -40,7 +50,7 @@ extern PyTypeObject HandlesType;
 extern PyTypeObject InletType;
 extern PyTypeObject OutletType;
 extern PyTypeObject EndsType;
-
+extern PyTypeObject WakerType;
 
 /* An address that Python holds as an integer; NULL with an exception set when it is none. */
 static inline void *

@@ -115,13 +115,6 @@ send_stored(Outlet *self, uint64_t seq, const Message *message)
     return finish(self, delivery, size) < 0 ? 0 : size;
 }
 
-typedef struct {
-    PyObject *opening, *seqs, *payloads;
-    Py_ssize_t at;
-    unsigned long long first_seq, serial;
-    Py_ssize_t room;
-} Run;
-
 /* The stored bytes of a message; false when Python must look at it. */
 static bool
 find_stored(const Run *run, uint64_t seq, Message *message)
@@ -138,9 +131,8 @@ find_stored(const Run *run, uint64_t seq, Message *message)
     return wire_is_plain((const uint8_t *)message->stored, message->stored_size);
 }
 
-/* Send until there is no room or a message is not plain; bytes sent, -1 with an exception set. */
 static Py_ssize_t
-send_run(Outlet *self, Run *run)
+send_messages(Outlet *self, Run *run)
 {
     Message message = {run->opening, run->serial, NULL, 0};
     Py_ssize_t sent = 0;
@@ -158,6 +150,24 @@ send_run(Outlet *self, Run *run)
     return sent;
 }
 
+Py_ssize_t
+outlet_send_run(Outlet *self, Run *run)
+{
+    Py_ssize_t sent = send_messages(self, run);
+    self->credit_seen = proton.link_credit(self->link);
+    self->unsent = sent >= 0 && run->at < PySequence_Fast_GET_SIZE(run->seqs);
+    return sent;
+}
+
+int
+outlet_allowance_of(const Outlet *self, size_t bytes_max)
+{
+    void *session = proton.link_session(self->link);
+    bool closed = proton.session_outgoing_bytes(session) >= bytes_max;
+    bool stop = closed || proton.link_get_drain(self->link);
+    return stop ? -1 : proton.link_credit(self->link);
+}
+
 /* send(opening, seqs, at, first_seq, serial, payloads, room): (index of the next one, bytes).
  * Flow is watched from here on as `watch` says. */
 static PyObject *
@@ -172,9 +182,7 @@ outlet_send(Outlet *self, PyObject *args)
         return PyErr_Format(PyExc_ValueError, "at must not be negative");
     run.seqs = PySequence_Fast(seqs, "seqs must be a sequence");
     run.payloads = PySequence_Fast(payloads, "payloads must be a sequence");
-    Py_ssize_t sent = run.seqs && run.payloads ? send_run(self, &run) : -1;
-    self->credit_seen = proton.link_credit(self->link);
-    self->unsent = sent >= 0 && run.at < PySequence_Fast_GET_SIZE(run.seqs);
+    Py_ssize_t sent = run.seqs && run.payloads ? outlet_send_run(self, &run) : -1;
     Py_XDECREF(run.seqs);
     Py_XDECREF(run.payloads);
     return sent < 0 ? NULL : Py_BuildValue("nn", run.at, sent);
@@ -221,17 +229,6 @@ outlet_wants_flow(PyObject *outlet)
     return self->unsent || proton.link_credit(self->link) != self->credit_seen ||
            proton.link_get_drain(self->link);
 }
-
-/* Where messages that were accepted are taken out, and where each of them goes. */
-typedef struct {
-    PyObject *unsettled; /* dict: number to holding */
-    PyObject *locked;    /* the state of a holding that is a lock */
-    PyObject *done;      /* list: numbers taken out */
-    PyObject *late;      /* list: delivery-ids that wait for our outcome and whose lock was lost */
-    PyObject *last;      /* the holding looked at last: messages locked together share one */
-    uint64_t serial;
-    int is_locked;
-} Books;
 
 /* Take one message out if it is still under its lock: 1; 0 when not, -1 with an exception set. */
 static int
@@ -289,6 +286,15 @@ complete_echo(Outlet *self, Books *books)
     return result < 0 ? -1 : (Py_ssize_t)(self->waiting.count - before);
 }
 
+Py_ssize_t
+outlet_complete_with(Outlet *self, Books books)
+{
+    self->noted = 0;
+    Py_ssize_t waiting = complete_accepted(self, &books) ? -1 : complete_echo(self, &books);
+    Py_XDECREF(books.last);
+    return waiting;
+}
+
 /* complete(unsettled, locked, done, late): take out what was accepted since the last time; how
  * many receivers' deliveries wait now for `confirm`. */
 static PyObject *
@@ -296,12 +302,8 @@ outlet_complete(Outlet *self, PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs != 4 || !PyDict_Check(args[0]) || !PyList_Check(args[2]) || !PyList_Check(args[3]))
         return PyErr_Format(PyExc_TypeError, "complete(dict, object, list, list)");
-    self->noted = 0;
     Books books = {args[0], args[1], args[2], args[3], NULL, 0, 0};
-    Py_ssize_t waiting = complete_accepted(self, &books);
-    if (waiting == 0)
-        waiting = complete_echo(self, &books);
-    Py_XDECREF(books.last);
+    Py_ssize_t waiting = outlet_complete_with(self, books);
     return waiting < 0 ? NULL : PyLong_FromSsize_t(waiting);
 }
 
@@ -314,19 +316,27 @@ answer(Outlet *self, uint32_t id, const uint8_t *outcome, size_t size)
     return answers_add(&self->ends->answers, self->channel, id, outcome, size);
 }
 
-/* confirm(count): tell the first of those that wait that they are accepted. */
-static PyObject *
-outlet_confirm(Outlet *self, PyObject *number)
+int
+outlet_confirm_first(Outlet *self, PyObject *number)
 {
     size_t count = PyLong_AsSize_t(number);
     if (count == (size_t)-1 && PyErr_Occurred())
-        return NULL;
+        return -1;
     if (count > self->waiting.count)
         count = self->waiting.count; /* the link has been left meanwhile */
     for (size_t i = 0; i < count; i++)
         if (answer(self, self->waiting.items[i].id, ACCEPTED, sizeof ACCEPTED) < 0)
-            return NULL;
+            return -1;
     open_list_shift(&self->waiting, count);
+    return 0;
+}
+
+/* confirm(count): tell the first of those that wait that they are accepted. */
+static PyObject *
+outlet_confirm(Outlet *self, PyObject *number)
+{
+    if (outlet_confirm_first(self, number) < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -442,10 +452,7 @@ outlet_allowance(Outlet *self, PyObject *number)
     size_t bytes_max = PyLong_AsSize_t(number);
     if (bytes_max == (size_t)-1 && PyErr_Occurred())
         return NULL;
-    void *session = proton.link_session(self->link);
-    bool closed = proton.session_outgoing_bytes(session) >= bytes_max;
-    bool stop = closed || proton.link_get_drain(self->link);
-    return PyLong_FromLong(stop ? -1 : proton.link_credit(self->link));
+    return PyLong_FromLong(outlet_allowance_of(self, bytes_max));
 }
 
 static PyObject *

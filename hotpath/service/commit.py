@@ -15,7 +15,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from hotpath.core import usual_plain
 from hotpath.core.subscription import Subscription
+from hotpath.core.usual import collect_all
 from hotpath.model.message import Batch, DeadLetter
 from hotpath.model.names import SubscriptionId, TopicKey
 from hotpath.ports import Clock, Commit, LogFailure, MessageLog, Scheduled, TimerHandle
@@ -72,6 +74,9 @@ class Committer:
     """Gathers work for the log and answers when it is durable.
 
     `on_batches` gets the appended batches of a commit, before any callback of that commit.
+
+    Attributes:
+        touched: Subscriptions whose changed progress goes with the next commit.
     """
 
     names_due = False
@@ -87,7 +92,7 @@ class Committer:
         self._late: list[tuple[TopicKey, Callable[[], Sequence[bytes]]]] = []
         self._refusable: list[Done] = []
         self._callbacks: list[Done] = []
-        self._touched: dict[Subscription, None] = {}
+        self.touched: dict[Subscription, None] = {}
         self._in_full: dict[Subscription, None] = {}
         self._owed: dict[Subscription, None] = {}
         self._due: list[tuple[TopicKey, int]] = []
@@ -149,8 +154,13 @@ class Committer:
 
     def touch(self, subscription: Subscription) -> None:
         """Make the subscription's changed progress durable with the next commit."""
-        self._touched[subscription] = None
+        self.touched[subscription] = None
         self._kick()
+
+    def touch_all(self) -> None:
+        """As `touch`, of those that have been added to `touched`, if there are any."""
+        if self.touched:
+            self._kick()
 
     def then(self, done: Done) -> None:
         """Call back when everything handed in so far is durable.
@@ -264,7 +274,7 @@ class Committer:
         """Write nothing more for subscriptions that are somebody else's by now."""
         gone = {subscription.spec.id for subscription in subscriptions}
         for subscription in subscriptions:
-            self._touched.pop(subscription, None)
+            self.touched.pop(subscription, None)
             self._in_full.pop(subscription, None)
             self._owed.pop(subscription, None)
         work = self._next
@@ -292,7 +302,7 @@ class Committer:
             self._running = asyncio.ensure_future(self._run(self._gather()))
 
     def _has_work(self) -> bool:
-        changed = self._appends or self._touched or self._in_full or self._owed
+        changed = self._appends or self.touched or self._in_full or self._owed
         return bool(changed or self._callbacks or self._refusable or self._next)
 
     def _gather(self) -> _Gathered:
@@ -329,23 +339,14 @@ class Committer:
     def _gather_progress(self, work: Commit) -> None:
         """Add what has changed of each subscription, in full where that was asked for."""
         for subscription in self._next_in_full():
-            self._touched.pop(subscription, None)
+            self.touched.pop(subscription, None)
             if not subscription.deleted:
                 snapshot = subscription.snapshot(routed_to=self._routed_to(subscription))
                 work.snapshots.append((subscription.spec.id, snapshot))
-        key, routed_to = None, 0
-        for subscription in self._touched:
-            if subscription.deleted:
-                continue
-            if subscription.key is not key:
-                # Most are of one topic, and share its key.
-                key = subscription.key
-                routed_to = self._routed_to(subscription)
-            delta = subscription.collect_delta(
-                routed_to=routed_to, active_ms=subscription.persisted_active_ms
-            )
-            work.progress.append((subscription.spec.id, delta))
-        self._touched = {}
+        left = collect_all(self.touched, self._routed_to, work.progress)
+        if left:
+            usual_plain.collect_all(dict.fromkeys(left), self._routed_to, work.progress)
+        self.touched = {}
 
     def _next_in_full(self) -> list[Subscription]:
         """Who is written in full now: all whose last delta failed, and a slice of a checkpoint."""

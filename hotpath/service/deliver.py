@@ -8,18 +8,24 @@ subscription compete: each wake-up begins with another one.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Final, Protocol, cast
 
+from hotpath import native
+from hotpath.core import usual_plain
 from hotpath.core.deadletter import DeadLetterQueue
 from hotpath.core.feed import Taken
 from hotpath.core.locks import Holding
+from hotpath.core.router import Router
 from hotpath.core.subscription import Subscription
+from hotpath.core.usual import offer_all
 from hotpath.model.errors import HotpathError, LimitReached, NotFound
 from hotpath.model.message import Batch
 from hotpath.model.names import SubscriptionId
 from hotpath.ports import Clock, LogFailure, MessageLog
 from hotpath.service.commit import Committer
-from hotpath.service.liveness import Liveness
+from hotpath.service.lifetime import is_lasting
+from hotpath.service.liveness import MARK_MS, Liveness
 from hotpath.service.recount import recount_one
 from hotpath.service.replay import Replay
 from hotpath.service.settle import Settling
@@ -149,6 +155,10 @@ def _taken(holding: Holding) -> Taken:
     return Taken(batch, holding.seqs, None, holding.serial, holding.until_ms)
 
 
+if native.ENABLED:
+    native.learn({"Receiver": Receiver})
+
+
 def _split(part: Taken, count: int) -> tuple[Taken, Taken]:
     """The first `count` messages, and the others."""
     counts = part.counts
@@ -226,6 +236,7 @@ class Delivering:
             subscription, feed, lock=lock, wake=wake, closed=closed, delivered=delivered
         )
         receivers.add(receiver)
+        subscription.only = receiver if len(receivers) == 1 else None
         subscription.receivers += 1
         self._metrics.receivers.inc()
         self._liveness.touch(subscription, now_ms=self._clock.ticks_ms())
@@ -241,6 +252,7 @@ class Delivering:
         if receivers is None or receiver not in receivers:
             return
         receivers.remove(receiver)
+        subscription.only = next(iter(receivers)) if len(receivers) == 1 else None
         receiver.attached = False
         if not receivers:
             del self._receivers[subscription.spec.id]
@@ -255,6 +267,7 @@ class Delivering:
 
     def close_all(self, subscription: Subscription, error: HotpathError | None = None) -> None:
         """Tell every receiver that its subscription is gone, or with an error why only from here."""
+        subscription.only = None
         for receiver in self._receivers.pop(subscription.spec.id, Competing()):
             self._metrics.receivers.dec()
             receiver.attached = False
@@ -296,14 +309,12 @@ class Delivering:
         hits = topic.router.route(batch)
         topic.routed_to = batch.end_seq
         topic.published_total += batch.count
-        touch = self._liveness.touch
-        for subscription, seqs in hits.items():
-            subscription.offer(batch, seqs)
-            if subscription.behind_at is not None:
-                topic.behind.add(subscription)
-            touch(subscription, now_ms=now_ms)
-        for subscription in hits:
-            self.wake(subscription)
+        if hits and batch.lasting is None:
+            batch.lasting = is_lasting(batch)
+        offer = offer_all if isinstance(topic.router, Router) else usual_plain.offer_all
+        touch = partial(self._liveness.touch, now_ms=now_ms)
+        active_ms = self._liveness.active_ms(now_ms)
+        offer(hits, batch, topic.behind, active_ms, MARK_MS, touch, self.wake)
 
     def wake(self, subscription: Subscription) -> None:
         """Let the receivers of a subscription come and pull, another one first each time."""
@@ -364,8 +375,13 @@ class Delivering:
         if receivers is not None:
             receivers.back(receiver)
 
+    @property
+    def tally(self) -> dict[Count, int] | None:
+        """Where an edge that takes what `pull_run` would give counts it; None: it has to ask."""
+        return self._pulled if self.on_taken is None else None
+
     def count_pulled(self) -> None:
-        """Add to the metrics what `pull_run` has given."""
+        """Add to the metrics what `pull_run` has given, and what was counted in the tally."""
         for counted, count in self._pulled.items():
             counted.inc(count)
         self._pulled.clear()

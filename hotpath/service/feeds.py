@@ -13,12 +13,13 @@ from typing import Protocol, cast
 from hotpath.core.feed import Taken
 from hotpath.core.locks import Accepted, Holding
 from hotpath.core.subscription import Subscription
+from hotpath.core.usual_plain import Submits, Twin
 from hotpath.model.errors import HotpathError
 from hotpath.model.subscription import SubscriptionSpec
 from hotpath.ports import LogFailure
 from hotpath.service.commit import Committer
 from hotpath.service.deferred import Received
-from hotpath.service.deliver import Delivering
+from hotpath.service.deliver import Count, Delivering
 from hotpath.service.peek import Peeked
 from hotpath.service.settle import Settling
 
@@ -155,8 +156,13 @@ class Delivers(Protocol):
         """Lock the next messages, all of one batch, where that is all that there is to do."""
         ...
 
+    @property
+    def tally(self) -> dict[Count, int] | None:
+        """Where an edge that takes what `pull_run` would give counts it; None: it has to ask."""
+        ...
+
     def count_pulled(self) -> None:
-        """Add to the metrics what `pull_run` has given."""
+        """Add to the metrics what `pull_run` has given, and what was counted in the tally."""
         ...
 
 
@@ -171,6 +177,10 @@ class Settles(Protocol):
         late: list[object],
     ) -> tuple[int, int]:
         """Settle what a link end has gathered."""
+        ...
+
+    def complete_all(self, ends: list[Submits], waiting: list[tuple[Twin, int]]) -> int:
+        """Settle what link ends have gathered, or have them do it; how many were settled here."""
         ...
 
     def count_completed(self) -> None:

@@ -43,6 +43,10 @@ class Liveness:
         """After a restart: the subscription turns out to have been active until the stop."""
         subscription.active_ms = max(subscription.active_ms, self._base_ms)
 
+    def active_ms(self, now_ms: int) -> int:
+        """Service time of a moment, given in the clock's monotonic milliseconds."""
+        return now_ms + self._offset_ms
+
     def matched(self, subscription: Subscription, *, now_ms: int) -> None:
         """A message matched; `now_ms` in the clock's monotonic milliseconds."""
         self.touch(subscription, now_ms=now_ms)

@@ -16,6 +16,8 @@ from hotpath.core.deadletter import DeadLetterQueue
 from hotpath.core.feed import Taken
 from hotpath.core.locks import Accepted, LockTable
 from hotpath.core.subscription import Subscription
+from hotpath.core.usual import complete_all
+from hotpath.core.usual_plain import Submits, Twin
 from hotpath.model.errors import LimitReached
 from hotpath.model.message import Batch, DeadLetter
 from hotpath.model.names import SubscriptionId
@@ -66,7 +68,6 @@ class Settling:
         self._dead_letter_expired = dead_letter_expired
         self._room = room
         self._dead: dict[SubscriptionId, DeadLetterQueue] = {}
-        self._watched: set[int] = set()
         self._ends: list[tuple[int, int, Subscription, LockTable]] = []
         self._order = count()
         self._timer: TimerHandle | None = None
@@ -136,6 +137,13 @@ class Settling:
         done, waiting = feed.locks.complete_accepted(accepted, late)
         self._completed_all(subscription, feed, done)
         return len(done), waiting
+
+    def complete_all(self, ends: list[Submits], waiting: list[tuple[Twin, int]]) -> int:
+        """Settle what link ends have gathered, or let them; how many messages they do not know."""
+        done = complete_all(ends, waiting, self._committer.touched)
+        self._uncounted += done
+        self._committer.touch_all()
+        return done
 
     def count_completed(self) -> None:
         """Add to the metrics what was completed."""
@@ -420,12 +428,12 @@ class Settling:
 
     def watch(self, subscription: Subscription, locks: LockTable) -> None:
         """See to it that locks end; called after every taking."""
-        if id(locks) in self._watched:
+        if locks.watched:
             return
         deadline = locks.next_deadline()
         if deadline is None:
             return
-        self._watched.add(id(locks))
+        locks.watched = True
         heappush(self._ends, (deadline, next(self._order), subscription, locks))
         self._arm()
 
@@ -446,7 +454,7 @@ class Settling:
         now_ms = self._clock.ticks_ms()
         while self._ends and self._ends[0][0] <= now_ms:
             _, _, subscription, locks = heappop(self._ends)
-            self._watched.discard(id(locks))
+            locks.watched = False
             if subscription.deleted:
                 continue
             self._end_locks(subscription, locks, now_ms)

@@ -19,7 +19,10 @@ from hotpath.model.names import SubscriptionId
 from hotpath.model.subscription import Progress, ProgressDelta
 
 if native.ENABLED:
+    from hotpath.native import _native
     from hotpath.native._native import cut, frame
+
+    native.learn({"ProgressDelta": ProgressDelta})
 
 
 class Damaged(Exception):
@@ -67,10 +70,9 @@ def decode_body(body: bytes, count: int) -> list[bytes]:
         raise Damaged("a batch is shorter than its index")
     ends = struct.unpack_from(f"<{count}I", body, 0)
     edges = [base, *(base + end for end in ends)]
-    payloads = [body[start:end] for start, end in pairwise(edges)]
-    if edges[-1] != len(body) or sum(map(len, payloads)) != len(body) - base:
+    if edges[-1] != len(body) or any(start > end for start, end in pairwise(edges)):
         raise Damaged("the index of a batch does not fit it")
-    return payloads
+    return [body[start:end] for start, end in pairwise(edges)]
 
 
 def batch_crc(segment_id: int, key: tuple[int, int, int], body: bytes) -> int:
@@ -111,6 +113,26 @@ def encode_delta(subscription: SubscriptionId, delta: ProgressDelta) -> bytes:
         return head + name + tail
     numbers = [*delta.settled, *chain(*delta.counts), *chain(*delta.deferred)]
     return head + name + struct.pack(f"<{len(numbers)}q", *numbers) + tail
+
+
+def encode_deltas(progress: Sequence[tuple[SubscriptionId, ProgressDelta]]) -> list[bytes]:
+    """Journal entries."""
+    if native.ENABLED:
+        return _native.encode_all(list(progress), encode_delta)
+    return [encode_delta(*item) for item in progress]
+
+
+def note_first(
+    first: dict[SubscriptionId, int],
+    progress: list[tuple[SubscriptionId, ProgressDelta]],
+    number: int,
+) -> None:
+    """Keep the number of a journal row for each subscription in it that has none."""
+    if native.ENABLED:
+        _native.note_first(first, progress, number)
+        return
+    for subscription, _ in progress:
+        first.setdefault(subscription, number)
 
 
 def _encode_modified(name: bytes, seq: int, properties: bytes) -> bytes:

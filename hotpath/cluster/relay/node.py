@@ -15,6 +15,7 @@ from hotpath.clusterports import Bus
 from hotpath.core.feed import Taken
 from hotpath.core.locks import Accepted, Holding
 from hotpath.core.subscription import Subscription
+from hotpath.core.usual_plain import Submits, Twin
 from hotpath.model.names import SubscriptionId
 from hotpath.ports import Clock, LogFailure
 from hotpath.service.commit import Committer
@@ -147,6 +148,11 @@ class RelayedDelivering:
             return None
         return self._delivering.pull_run(local, limit, now_ms=now_ms)
 
+    @property
+    def tally(self) -> None:
+        """As `Delivering.tally`: whether something may be handed out is asked each time."""
+        return
+
     def count_pulled(self) -> None:
         """As `Delivering.count_pulled`."""
         self._delivering.count_pulled()
@@ -196,6 +202,10 @@ class RelayedSettling:
     ) -> tuple[int, int]:
         """As `Settling.complete_accepted`, of a feed that is here."""
         return self._settling.complete_accepted(*_here(subscription, feed), accepted, late)
+
+    def complete_all(self, ends: list[Submits], waiting: list[tuple[Twin, int]]) -> int:
+        """As `Settling.complete_all`; those of feeds that are elsewhere submit by themselves."""
+        return self._settling.complete_all(ends, waiting)
 
     def count_completed(self) -> None:
         """As `Settling.count_completed`."""

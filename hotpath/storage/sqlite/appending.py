@@ -19,10 +19,11 @@ from hotpath.ports import Commit
 from hotpath.storage.encoding import (
     batch_crc,
     encode_body,
-    encode_delta,
+    encode_deltas,
     encode_forgotten,
     encode_progress,
     journal_crc,
+    note_first,
     payload_crc,
     progress_crc,
 )
@@ -122,7 +123,7 @@ class Appender:
                 continue
             for batch in job.batches:
                 self._plan_batch(growths, batch)
-            entries.extend(encode_delta(*item) for item in job.work.progress)
+            entries += encode_deltas(job.work.progress)
             entries.extend(map(encode_forgotten, job.work.forgotten))
             is_plain = is_plain and _is_plain(job.work)
         is_plain = is_plain and not any(growth.is_new_segment for growth in growths.values())
@@ -183,8 +184,7 @@ class Appender:
                 continue
             for subscription, _ in job.work.snapshots:
                 first_deltas.pop(subscription, None)
-            for subscription, _ in job.work.progress:
-                first_deltas.setdefault(subscription, plan.journal_id)
+            note_first(first_deltas, job.work.progress, plan.journal_id)
             for subscription in job.work.forgotten:
                 first_deltas.pop(subscription, None)
 

@@ -314,3 +314,23 @@ def test_what_was_deferred_ahead_of_the_others_does_not_hide_a_lower_one():
     table.settle(40)
     table.settle(35)
     assert table.first_unsettled() is None
+
+
+def test_what_tables_without_a_history_share_stays_empty():
+    used, fresh = make_table(), make_table()
+    first = used.lock(None, [1, 2, 3], receiver="a", now_ms=0)
+    used.modify(1, b"given")
+    used.give_back(1, first, failed=True)
+    used.defer(2, first)
+    used.restore([7, 8], deferred={8}, counts={7: 1}, modified={7: b"x"})
+
+    later = make_table()
+    for other in (fresh, later):
+        assert other.returned_front() is None
+        assert (other.returned, other.deferred, other.modified) == ([], set(), {})
+        assert not other.has_changes()
+    used.forget_changes()
+    assert not used.has_changes()
+    used.count_failure(3)
+    assert used.changed_counts == {3: 1}
+    assert not later.has_changes()

@@ -1,7 +1,7 @@
 """Bytes at rest come back as they were, and damaged ones raise Damaged and nothing else."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hotpath.model.names import SubscriptionId
@@ -15,9 +15,11 @@ from hotpath.storage.encoding import (
     decode_progress,
     encode_body,
     encode_delta,
+    encode_deltas,
     encode_forgotten,
     encode_progress,
     journal_crc,
+    note_first,
     payload_crc,
     progress_crc,
 )
@@ -47,12 +49,41 @@ def encode(found):
     )
 
 
+nothing = st.just(())
+usual_deltas = st.builds(
+    ProgressDelta,
+    cursor=seqs,
+    settled=st.lists(seqs, max_size=5).map(tuple),
+    counts=nothing,
+    deferred=nothing,
+    active_ms=st.none() | seqs,
+    settled_total=seqs,
+    delivered_total=seqs,
+    modified=nothing,
+)
+
+
+@given(st.lists(st.tuples(names, usual_deltas | deltas), max_size=6))
+def test_entries_written_together_are_those_written_one_by_one(progress):
+    assert encode_deltas(progress) == [encode_delta(*item) for item in progress]
+
+
+def test_the_first_number_of_a_subscription_is_kept():
+    first = {SubscriptionId("a"): 3}
+    delta = ProgressDelta(1)
+
+    note_first(first, [(SubscriptionId("a"), delta), (SubscriptionId("b"), delta)], 7)
+
+    assert first == {"a": 3, "b": 7}
+
+
 @given(st.lists(st.binary(max_size=50), min_size=1, max_size=40))
 def test_payloads_round_trip(payloads):
     assert decode_body(encode_body(payloads), len(payloads)) == payloads
 
 
 @given(st.binary(max_size=60), st.integers(-3, 70))
+@example(b"\x00\x00\x00\x01\x00\x00\x00\x00", 2)  # the first end is far behind the second
 def test_any_body_gives_payloads_or_damaged(body, count):
     try:
         payloads = decode_body(body, count)
