@@ -207,7 +207,9 @@ class Connection:
         gathered = self.engine.drain(self, careful=bool(self.batches.tags))
         if gathered:
             settling, waiting = self.context.settling, self.confirmations.waiting
-            self.earned += settling.complete_all(cast("list[Submits]", gathered), waiting)
+            done = settling.complete_all(cast("list[Submits]", gathered), waiting)
+            # Only now: those that submit by themselves have added to it meanwhile.
+            self.earned += done
         while self._filled:
             filled, self._filled = self._filled, {}
             for end in filled:

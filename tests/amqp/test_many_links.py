@@ -6,7 +6,7 @@ Everything holds in C and in Python, one link after the other.
 import asyncio
 
 import pytest
-from proton import Delivery, Link
+from proton import Delivery, Link, Message
 
 from hotpath.amqp.conditions import RESOURCE_DELETED
 from hotpath.amqp.egress import Egress
@@ -454,3 +454,25 @@ async def test_over_sockets_each_of_many_links_gets_all_of_its_own(tmp_path):
         assert [each.settled_total for each in subscriptions] == [5] * 60
         for peer in peers:
             peer.writer.close()
+
+
+async def test_a_connection_earns_by_what_it_publishes_and_by_what_it_settles(field):
+    await field.add(3)
+    await field.warm()
+    before = field.peer.edge_connection.earned
+    sender = field.peer.sender("variables", name="publishes")
+    await field.peer.pump()
+
+    for number in range(3):
+        field.peer.send(sender, Message(properties={"value": number}, id=str(number)))
+    await field.peer.pump()
+    assert field.peer.edge_connection.earned == before + 3
+
+    # Settled and published in one read: either counts.
+    for link in field.links:
+        for delivery in field.peer.deliveries(link):
+            if not delivery.settled and not delivery.local_state:
+                delivery.update(Delivery.ACCEPTED)
+    field.peer.send(sender, Message(properties={"value": 9}, id="9"))
+    await field.peer.pump()
+    assert field.peer.edge_connection.earned == before + 3 + 3 + 1
