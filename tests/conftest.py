@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,13 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """End the servers that tests have shared, if any of them were used."""
+    logs = sys.modules.get("tests.support.logs")
+    if logs is not None:
+        logs.close_shared()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,7 +1,6 @@
 """Harnesses that open, close, kill and reopen a log and a store of each adapter."""
 
 import asyncio
-import atexit
 import os
 import shutil
 from collections.abc import Callable
@@ -131,12 +130,20 @@ class SqliteHarness:
             await log.close()
 
 
+#: What all tests of this process share; `tests/conftest.py` ends it. A worker of pytest-xdist ends
+#: without what is registered with `atexit`.
+_shared = ExitStack()
+
+
+def close_shared() -> None:
+    """End what tests of this process have shared."""
+    _shared.close()
+
+
 @cache
 def shared_server() -> NatsServer:
     """One nats-server for all tests of this process, until it ends."""
-    stack = ExitStack()
-    atexit.register(stack.close)
-    return stack.enter_context(nats_server())
+    return _shared.enter_context(nats_server())
 
 
 @cache
@@ -147,10 +154,8 @@ def shared_cluster() -> tuple[tuple[str, ...], int]:
     """
     if os.environ.get("NATS_SERVERS", "1") == "1":
         return (shared_server().url,), 1
-    stack = ExitStack()
-    atexit.register(stack.close)
-    directory = stack.enter_context(TemporaryDirectory(prefix="nats-"))
-    return stack.enter_context(nats_cluster(Path(directory))).urls, 3
+    directory = _shared.enter_context(TemporaryDirectory(prefix="nats-"))
+    return _shared.enter_context(nats_cluster(Path(directory))).urls, 3
 
 
 _prefixes = count()
