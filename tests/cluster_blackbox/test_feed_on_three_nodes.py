@@ -66,7 +66,11 @@ def test_every_node_answers_the_same(server, tenant):
             for node in server.cluster.nodes
         ]
 
-    eventually(lambda: answers()[0] == answers()[1] == answers()[2], seconds=10)
+    def agree():
+        first, second, third = answers()
+        return first == second == third
+
+    eventually(agree)
     [told, *_] = answers()
     assert {entry["subscriptionId"] for entry in told} == {access.id for access in made}
     assert [entry["backlog"] for entry in told if entry["filter"] == "quality = 3"] == [1]
