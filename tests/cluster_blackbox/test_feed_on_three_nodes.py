@@ -70,7 +70,7 @@ def test_every_node_answers_the_same(server, tenant):
         first, second, third = answers()
         return first == second == third
 
-    eventually(agree)
+    eventually(agree, seconds=10)
     [told, *_] = answers()
     assert {entry["subscriptionId"] for entry in told} == {access.id for access in made}
     assert [entry["backlog"] for entry in told if entry["filter"] == "quality = 3"] == [1]
