@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bench.index.workloads import Message, Workload
 from bench.stats import summarise
-from hotpath.core.keeping import KEEPING
+from hotpath.core.keeping import BLOCKS_A_FILTER, KEEPING
 from qel import Filter, FilterIndex, compile_filter
 from qel.index import ScanIndex
 
@@ -91,7 +91,7 @@ def _fill(filters: Sequence[Filter]) -> tuple[FilterIndex[int], float, float]:
     begin = last = time.thread_time()
     for key, one in enumerate(filters):
         index.add(key, one)
-        KEEPING.count_added()
+        KEEPING.add_known(BLOCKS_A_FILTER)
         now = time.thread_time()
         slowest = max(slowest, now - last)
         last = now
@@ -103,7 +103,7 @@ def _empty(index: FilterIndex[int], size: int) -> float:
     start = time.thread_time()
     for key in range(size):
         index.remove(key)
-        KEEPING.count_removed()
+        KEEPING.add_known(-BLOCKS_A_FILTER)
     took = time.thread_time() - start
     gc.unfreeze()
     return took

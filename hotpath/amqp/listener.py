@@ -23,6 +23,7 @@ from hotpath.amqp.pace import Pace
 from hotpath.amqp.sockets import ReadRoom, SocketSink
 from hotpath.auth.rights import Grant
 from hotpath.config import Endpoint, Settings
+from hotpath.core.keeping import BLOCKS_A_CONNECTION, KEEPING
 from hotpath.ports import Clock, LogFailure
 from hotpath.service.access import Access
 from hotpath.service.clock import SystemClock, sleep_until, stopwatch
@@ -198,10 +199,13 @@ class AmqpEdge:
         connection.on_lost = lambda: self._forget(connection, ticket)
         ticket.evict = connection.abort
         self._connections[connection] = None
+        KEEPING.add_known(BLOCKS_A_CONNECTION)
         return connection
 
     def _forget(self, connection: Connection, ticket: Ticket) -> None:
-        self._connections.pop(connection, None)
+        if connection in self._connections:
+            del self._connections[connection]
+            KEEPING.add_known(-BLOCKS_A_CONNECTION)
         if connection.is_unwelcome:
             ticket.strike()
         if not self._connections:

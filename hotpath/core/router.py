@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from hotpath.core.keeping import KEEPING
+from hotpath.core.keeping import BLOCKS_A_FILTER, KEEPING
 from hotpath.core.subscription import Subscription
 from hotpath.model.message import Batch
 from hotpath.wire.properties import Puller
@@ -30,7 +30,7 @@ class Router:
     def add(self, subscription: Subscription) -> None:
         """Let `subscription` take part from the next batch on."""
         if subscription not in self._subscriptions:
-            KEEPING.count_added()
+            KEEPING.add_known(BLOCKS_A_FILTER)
         self._index.add(subscription, subscription.filter)
         self._subscriptions[subscription] = None
 
@@ -39,7 +39,7 @@ class Router:
         if subscription in self._subscriptions:
             del self._subscriptions[subscription]
             self._index.remove(subscription)
-            KEEPING.count_removed()
+            KEEPING.add_known(-BLOCKS_A_FILTER)
 
     def route(self, batch: Batch) -> dict[Subscription, list[int]]:
         """The subscriptions that match messages of `batch`, each with their sequence numbers."""
