@@ -8,8 +8,8 @@ So the time that a connection takes is measured, and set against what it has ach
     others     together so much time in a turn (`fair_turn_ms`) for reads, log-ins, leaving and what
                they are sent; who would be over it waits, with one small read kept and its socket
                not read any more. Of those that wait, who has just got its first right or link comes
-               first; then the one that has used least, its address included: a new client comes
-               before those that have made work for long, or go and come back.
+               first; then the one that has used least, its address included, for what it has achieved:
+               a new client comes before those that have made work for long, or go and come back.
 
 Between two turns there is twice as long a time for the favoured as the others have had, also when
 there is nothing to do for them now: a commit goes through several turns of the event loop, which are
@@ -41,6 +41,12 @@ WELCOME_SENDS: Final = 4
 WELCOME_USED_S: Final = 0.02
 #: So often at the most: who attaches and detaches over and over is not new each time.
 WELCOMES: Final = 2
+#: What coming in may take, seconds: it does not count when those that wait are put in order, so who
+#: comes now does not stand back behind thousands who have come and achieve nothing.
+ARRIVAL_S: Final = 0.002
+#: Who has achieved so much, or more, may have used so many times what another one has, and one, before
+#: it stands where that one does.
+ACHIEVED: Final = 9
 #: What everybody earns by being there, seconds a second, and kept of it: enough for heartbeats.
 TRICKLE: Final = 0.000_005
 TRICKLE_S: Final = 0.000_2
@@ -131,8 +137,13 @@ class Account:
             self._is_new = True
 
     def rank(self, now: float) -> int:
-        """By what it took since it was favoured, and its address lately: the least comes first."""
-        return int((self._used + self._origin.used(now)) / STEP_S)
+        """By what it took since it was favoured, and its address lately: the least comes first.
+
+        Who has achieved something, and has been unlucky with what that took, does not wait behind
+        thousands who have achieved nothing.
+        """
+        used = self._used + self._origin.used(now) - ARRIVAL_S
+        return int(max(used, 0.0) / (1 + min(self._earned, ACHIEVED)) / STEP_S)
 
     def note(self, earned: int) -> None:
         """So much has been achieved in all."""

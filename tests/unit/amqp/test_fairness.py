@@ -7,7 +7,9 @@ import pytest
 from hotpath.amqp.bounds import LINKS_FREE, SESSIONS_FREE, Holding, Shared
 from hotpath.amqp.context import Turn
 from hotpath.amqp.fairness import (
+    ARRIVAL_S,
     AT_ONCE,
+    BALANCE_S,
     BUSY_USED_S,
     BUSY_WAITING,
     ORIGINS_MAX,
@@ -154,9 +156,55 @@ def test_who_goes_and_comes_back_does_not_come_before_a_new_client(world):
 def test_what_an_address_has_used_is_forgotten(world):
     origin = world.account("192.0.2.1")
     world.work(origin, 1.0)
-    assert world.account("192.0.2.1").rank(world.seconds) == pytest.approx(1.0 / STEP_S, abs=1)
+    began = world.account("192.0.2.1").rank(world.seconds)
+    assert began == pytest.approx((1.0 - ARRIVAL_S) / STEP_S, abs=1)
     world.seconds += 60.0
-    assert world.account("192.0.2.1").rank(world.seconds) == pytest.approx(0.25 / STEP_S, abs=1)
+    ended = world.account("192.0.2.1").rank(world.seconds)
+    assert ended == pytest.approx((0.25 - ARRIVAL_S) / STEP_S, abs=1)
+
+
+def test_who_comes_now_does_not_stand_behind_a_crowd_that_has_come(world):
+    for number in range(50):
+        member = world.account(f"198.51.100.{number}")
+        world.work(member, 1.2 * ARRIVAL_S)
+        world.ask(f"crowd {number}", member)
+    new = world.account("192.0.2.1")
+    world.work(new, ARRIVAL_S / 2)
+    world.ask("new", new)
+
+    world.turn()
+
+    assert world.done[0] == "new"
+
+
+def test_who_has_achieved_something_does_not_wait_behind_those_that_have_not(world):
+    for number in range(50):
+        member = world.account(f"198.51.100.{number}")
+        world.work(member, 0.005)
+        world.ask(f"crowd {number}", member)
+    unlucky = world.account("192.0.2.1")
+    world.work(unlucky, 0.012, earned=9)
+    assert not unlucky.is_favoured
+    world.ask("unlucky", unlucky)
+
+    world.turn()
+
+    assert world.done[0] == "unlucky"
+
+
+def test_what_was_achieved_once_does_not_count_without_end(world):
+    was_good = world.account("192.0.2.1")
+    world.work(was_good, 0.001, earned=1_000_000)
+    world.work(was_good, BALANCE_S + 0.5, earned=1_000_000)
+    world.fairness.spend(TURN_S)
+    world.ask("was good", was_good)
+    member = world.account("198.51.100.1")
+    world.work(member, 0.01)
+    world.ask("other", member)
+
+    world.turn()
+
+    assert world.done[0] == "other"
 
 
 def test_time_that_led_to_something_is_not_held_against_the_address(world):
