@@ -5,7 +5,7 @@ ones that is 10 to 30 ms, for all objects of a process with thousands of connect
 subscriptions up to a second. Nearly all that is made here is freed by reference counting, or stays.
 So the collector looks at each object once, early, and what is left after that goes out of its sight:
 
-    pass        when there are STEP more objects than at the last: about a tenth of a millisecond.
+    pass        when there are STEP more objects than at the last: about a quarter of a millisecond.
                 Not more: where as many old objects go as new ones come, thousands of waits and of
                 messages, the difference grows slowly, and all the new ones are walked
     full pass   over everything, when what stays has doubled, or after very many passes
@@ -28,13 +28,13 @@ from collections.abc import Callable
 from typing import Final
 
 #: Objects made, less those freed, between two passes.
-STEP: Final = 100
+STEP: Final = 250
 #: The number of blocks is looked at once in so many passes: that takes a tenth of a millisecond.
-LOOK: Final = 640
+LOOK: Final = 256
 #: With fewer blocks of memory a full pass is not worth a thought.
 FEW: Final = 500_000
 #: After so many passes one over everything, at the earliest.
-PASSES: Final = 100_000
+PASSES: Final = 40_000
 #: Blocks of memory that come with a filter, and with a connection that has a link.
 BLOCKS_A_FILTER: Final = 60
 BLOCKS_A_CONNECTION: Final = 150
