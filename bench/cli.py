@@ -125,6 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
     bad.add_argument("--kind", action="append", choices=KINDS, help="only this one (repeatable)")
     bad.add_argument("--count", type=positive_integer, default=5_000, help="bad connections (5000)")
     bad.add_argument("--seconds", type=positive_number, default=10.0)
+    bad.add_argument("--rounds", type=positive_integer, default=3, help="medians of (3)")
     bad.add_argument("--work-dir", type=Path, default=Path(tempfile.gettempdir()))
     _add_standing_commands(commands)
     many = commands.add_parser("cluster", help="a node of a cluster beside the service alone")
