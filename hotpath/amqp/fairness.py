@@ -44,8 +44,8 @@ WELCOMES: Final = 2
 #: What coming in may take, seconds: it does not count when those that wait are put in order, so who
 #: comes now does not stand back behind thousands who have come and achieve nothing.
 ARRIVAL_S: Final = 0.002
-#: Who has achieved so much, or more, may have used so many times what another one has, and one, before
-#: it stands where that one does.
+#: What has been achieved counts up to so much: whoever has, may have used ten times what another one
+#: has used before it stands where that one does.
 ACHIEVED: Final = 9
 #: What everybody earns by being there, seconds a second, and kept of it: enough for heartbeats.
 TRICKLE: Final = 0.000_005

@@ -126,7 +126,8 @@ class Keeping:
         gc.collect()
         gc.freeze()
         self._passes = 0
-        self._base = self._blocks() - self._known
+        # Connections that only stand have less than was said: below nothing, all would be much.
+        self._base = max(self._blocks() - self._known, 0)
 
 
 #: The collector belongs to the process, and so does this.

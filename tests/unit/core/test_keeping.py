@@ -33,7 +33,7 @@ class Process:
             gc.collect(0)
 
     def run_due(self) -> int:
-        due, self.due = self.due, []
+        due, self.due[:] = list(self.due), []
         for each in due:
             each()
         return len(due)
@@ -134,6 +134,15 @@ def test_what_is_known_to_stay_brings_it_no_nearer(process):
     process.keeping.add_known(-100_000 * BLOCKS_A_FILTER)
     process.passes()
     assert process.run_due() == 1
+
+
+def test_when_less_has_come_than_was_said_it_does_not_come_over_and_over(process):
+    process.keeping.add_known(3 * process.blocks)
+    process.passes(2 * PASSES)
+    assert process.run_due() == 1
+
+    process.passes(2 * LOOK)
+    assert not process.due
 
 
 def test_it_comes_after_very_many_passes_anyhow(process):
