@@ -41,8 +41,8 @@ WELCOME_SENDS: Final = 4
 WELCOME_USED_S: Final = 0.02
 #: So often at the most: who attaches and detaches over and over is not new each time.
 WELCOMES: Final = 2
-#: What coming in may take, seconds: it does not count when those that wait are put in order, so who
-#: comes now does not stand back behind thousands who have come and achieve nothing.
+#: What coming in may take, seconds: until it is over it does not count when those that wait are put in
+#: order, so who comes now does not stand back behind thousands who have come and achieve nothing.
 ARRIVAL_S: Final = 0.002
 #: What has been achieved counts up to so much: whoever has, may have used ten times what another one
 #: has used before it stands where that one does.
@@ -142,7 +142,9 @@ class Account:
         Who has achieved something, and has been unlucky with what that took, does not wait behind
         thousands who have achieved nothing.
         """
-        used = self._used + self._origin.used(now) - ARRIVAL_S
+        used = self._used + self._origin.used(now)
+        if self._welcomes < WELCOMES:
+            used -= ARRIVAL_S
         return int(max(used, 0.0) / (1 + min(self._earned, ACHIEVED)) / STEP_S)
 
     def note(self, earned: int) -> None:

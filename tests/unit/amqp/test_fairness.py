@@ -177,6 +177,25 @@ def test_who_comes_now_does_not_stand_behind_a_crowd_that_has_come(world):
     assert world.done[0] == "new"
 
 
+def test_what_coming_in_took_counts_once_it_is_over(world):
+    world.fairness.spend(TURN_S)
+    for number in range(50):
+        member = world.account(f"198.51.100.{number}")
+        world.work(member, ARRIVAL_S / 4)
+        for _ in range(WELCOMES):
+            world.fairness.welcome(member)
+            world.work(member, WELCOME_S)
+        world.work(member, STEP_S)
+        world.ask(f"crowd {number}", member)
+    new = world.account("192.0.2.1")
+    world.work(new, ARRIVAL_S / 4)
+    world.ask("new", new)
+
+    world.turn()
+
+    assert world.done[0] == "new"
+
+
 def test_who_has_achieved_something_does_not_wait_behind_those_that_have_not(world):
     for number in range(50):
         member = world.account(f"198.51.100.{number}")
