@@ -56,8 +56,9 @@ def timings_of(settings: Settings) -> Timings:
 class ClusterCore(Core):
     """A node's service: it knows all definitions, and serves its own shards.
 
-    `open` brings the definitions; `join`, once its clients can reach it, makes it one of the nodes,
-    and `leave` hands its shards over. `leave_server` goes to another of the cluster's servers.
+    `open` brings the definitions; from `follow` on its clients are served what other nodes have;
+    `join`, once they can reach it, makes it one of the nodes, and `leave` hands its shards over.
+    `silence` ends what `follow` began. `leave_server` goes to another of the cluster's servers.
     """
 
     is_log_shared = True
@@ -225,10 +226,18 @@ class ClusterCore(Core):
 
     # Being one of the nodes
 
-    async def join(self) -> None:
-        """Become one of the nodes, and take shards. Raises NodeIdTaken, LogFailure."""
+    async def follow(self) -> None:
+        """Learn who is there and who has what, and ask and answer. Raises LogFailure.
+
+        A node that was killed and started again has to wait before it may join; its clients do not.
+        """
         await self.neighbours.start()
         await self.relay.start()
+        await self.ownership.follow()
+        await self.membership.follow()
+
+    async def join(self) -> None:
+        """Become one of the nodes, and take shards. Raises NodeIdTaken, LogFailure."""
         await self.membership.join()
         await self.ownership.start()
         self._look()
@@ -285,7 +294,8 @@ class ClusterCore(Core):
         await self.ownership.stop(within_ms=within_ms)
 
     async def silence(self) -> None:
-        """Ask and answer nothing more."""
+        """Follow, ask and answer nothing more."""
+        await self.ownership.abandon()
         await self.relay.stop()
         await self.neighbours.stop()
 

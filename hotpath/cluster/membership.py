@@ -136,9 +136,14 @@ class Membership:
 
     # Being there
 
+    async def follow(self) -> None:
+        """See who is there, without being one of them yet. Raises LogFailure."""
+        if self._stop_watch is None:
+            self._stop_watch = await self._coordination.watch(NODES, self._changed)
+
     async def join(self) -> None:
         """Show this node. Raises NodeIdTaken, LogFailure."""
-        self._stop_watch = await self._coordination.watch(NODES, self._changed)
+        await self.follow()
         try:
             await self._claim_key()
         except BaseException:

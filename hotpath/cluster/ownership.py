@@ -125,11 +125,16 @@ class Ownership:
 
     # Beginning and end
 
+    async def follow(self) -> None:
+        """See who has what, without taking anything yet. Raises LogFailure."""
+        if self._stop_watch is None:
+            self._log.on_lost = self._on_lost
+            self._membership.on_turn = self._on_turn
+            self._stop_watch = await self._coordination.watch(SHARDS, self._lease_changed)
+
     async def start(self) -> None:
         """Begin to take shards; the membership has joined. Raises LogFailure."""
-        self._log.on_lost = self._on_lost
-        self._membership.on_turn = self._on_turn
-        self._stop_watch = await self._coordination.watch(SHARDS, self._lease_changed)
+        await self.follow()
         self._started = True
         # Who is there and who has what is told right after the watches have begun.
         self._timer = self._clock.call_at(self._clock.ticks_ms() + LOOK_MS, self._tick)

@@ -97,6 +97,8 @@ class ClusterApp(App):
         await self._bucket.open(replicas=self._options.replicas)
         await self._store.open()
         await super()._open()
+        self._exits.push_async_callback(self.core.silence)
+        await self.core.follow()
 
     @override
     def _amqp_edge(self, access: Access) -> AmqpEdge:
@@ -125,7 +127,6 @@ class ClusterApp(App):
             amqp_url=self.connection_url("").rstrip("/"),
             http_url=self._urls.get("https") or self._urls.get("http") or "",
         )
-        self._exits.push_async_callback(core.silence)
         self._exits.push_async_callback(self._leave)
         try:
             await core.join()

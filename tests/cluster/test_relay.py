@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from hotpath.cluster.cards import NodeCard
 from hotpath.model.errors import LimitReached, LockLost, NotFound, Unavailable
 from hotpath.model.names import TenantId, Topic, TopicKey
 from hotpath.service.settle import REASON
@@ -259,6 +260,22 @@ async def test_an_attach_waits_for_an_owner_and_gives_up_in_the_end(quiet):
     late = quiet.client(subscription)
     await quiet.advance(11_000)
     assert isinstance(late.receiver.ended, Unavailable)
+
+
+async def test_an_attach_does_not_wait_for_a_dead_owner_when_there_is_another_one(quiet):
+    subscription = await quiet.owner.broker.subscribe()
+    shard = quiet.shard(subscription)
+    quiet.owners.move(shard, NodeCard("dead", "1"))
+    client = quiet.client(subscription)
+    await quiet.advance(1_000)
+    assert client.receiver.card is None
+
+    quiet.owners.move(shard, None)
+    await quiet.advance(200)
+    quiet.owners.move(shard, quiet.owner.card)
+
+    await quiet.until(lambda: client.receiver.card == quiet.owner.card, within_ms=300)
+    assert not client.is_closed
 
 
 async def test_when_the_owner_changes_the_link_ends_and_nothing_more_is_confirmed(quiet):

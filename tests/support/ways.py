@@ -50,9 +50,11 @@ class Balancer(Proxy):
         sink.close()
 
 
-async def main(wanted: Mapping[str, Sequence[int]]) -> None:
+async def main(wanted: Mapping[str, Sequence[int]], ports: Mapping[str, int]) -> None:
     """Run until the input ends."""
-    ways = {name: await Balancer(targets).start() for name, targets in wanted.items()}
+    ways = {
+        name: await Balancer(targets).start(ports.get(name, 0)) for name, targets in wanted.items()
+    }
     _say({name: way.port for name, way in ways.items()})
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
@@ -72,11 +74,14 @@ def _say(answer: object) -> None:
 
 
 class Ways:
-    """The process, as seen by whoever started it."""
+    """The process, as seen by whoever started it; `ports` are where some of the ways begin."""
 
-    def __init__(self, wanted: Mapping[str, Sequence[int]]) -> None:
+    def __init__(
+        self, wanted: Mapping[str, Sequence[int]], ports: Mapping[str, int] | None = None
+    ) -> None:
+        orders = [json.dumps(wanted), json.dumps(ports or {})]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.ways", json.dumps(wanted)],
+            [sys.executable, "-m", "tests.support.ways", *orders],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -125,4 +130,4 @@ class Ways:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(json.loads(sys.argv[1])))
+    asyncio.run(main(json.loads(sys.argv[1]), json.loads(sys.argv[2])))

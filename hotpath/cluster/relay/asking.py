@@ -93,7 +93,9 @@ class RelayAsking:
         closed: Callable[[], None],
     ) -> RemoteReceiver:
         """A receiver of a subscription that another node serves; it attaches there by itself."""
-        return RemoteReceiver(self, spec, dead=dead, lock=lock, wake=wake, closed=closed)
+        link = RemoteReceiver(self, spec, dead=dead, lock=lock, wake=wake, closed=closed)
+        self._by_shard.setdefault(self.shard_of(spec), {})[link] = None
+        return link
 
     @property
     def links(self) -> int:
@@ -183,7 +185,6 @@ class RelayAsking:
         run = (link.card.id, link.card.run)
         self._cards[run] = link.card
         self._links.setdefault(run, {})[link.number] = link
-        self._by_shard.setdefault(self.shard_of(link.subscription.spec), {})[link] = None
 
     def ended(self, link: RemoteReceiver) -> None:
         """A link is not there any more."""
@@ -231,7 +232,9 @@ class RelayAsking:
         """A shard may have another owner: links to the one before have ended."""
         owner = self._ownership.owner(shard)
         for link in list(self._by_shard.get(shard, ())):
-            if link.card is not None and link.card != owner:
+            if link.card is None:
+                link.ask_another(owner)
+            elif link.card != owner:
                 link.end(Unavailable("the subscription has moved to another node; attach again"))
 
     def told(self, op: Op, body: bytes) -> None:

@@ -163,6 +163,7 @@ class RemoteReceiver:
         self.pending = 0
         self.card: NodeCard | None = None
         self.number = 0
+        self._attaching: tuple[NodeCard, asyncio.Future[bytes]] | None = None
         self._way = way
         self._queue: deque[Taken] = deque()
         self._wanted = 0
@@ -189,10 +190,8 @@ class RemoteReceiver:
         while self.attached and self._way.clock.ticks_ms() < until_ms:
             try:
                 card = self._way.owner_of(spec)
-                if card is not None:
-                    me = self._way.card
-                    body = write_items(spec.id, self.dead, self.lock, False, me.id, me.run)
-                    answer = await self._way.ask(card, Op.ATTACH, body, timeout_ms=3_000)
+                answer = None if card is None else await self._ask_to_attach(card)
+                if card is not None and answer is not None:
                     self._attached(card, as_int(read_items(answer, 1)[0]))
                     return
             except (NotServed, Unreached):
@@ -202,6 +201,24 @@ class RemoteReceiver:
                 break
             await sleep_until(self._way.clock, self._way.clock.ticks_ms() + RETRY_MS)
         self.end(error)
+
+    async def _ask_to_attach(self, card: NodeCard) -> bytes | None:
+        """The owner's answer; None when another one has come before it. Raises HotpathError."""
+        spec, me = self.subscription.spec, self._way.card
+        body = write_items(spec.id, self.dead, self.lock, False, me.id, me.run)
+        asked = asyncio.ensure_future(self._way.ask(card, Op.ATTACH, body, timeout_ms=3_000))
+        self._attaching = (card, asked)
+        try:
+            await asyncio.wait({asked})
+        finally:
+            self._attaching = None
+            asked.cancel()
+        return None if asked.cancelled() else asked.result()
+
+    def ask_another(self, owner: NodeCard | None) -> None:
+        """The subscription may have another owner: the answer of one that is dead never comes."""
+        if self._attaching is not None and self._attaching[0] != owner:
+            self._attaching[1].cancel()
 
     def _attached(self, card: NodeCard, number: int) -> None:
         self.card, self.number = card, number

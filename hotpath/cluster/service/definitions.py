@@ -17,7 +17,9 @@ Changed = Callable[[str, dict[str, object] | None], None]
 Record = dict[str, object]
 
 #: How long that may take: whoever takes a shard over does not wait for an election of a leader.
-_WAIT_S: Final = 1.0
+_WAIT_S: Final = 0.6
+#: When that has failed it is not tried again for so long: many shards are taken over at once.
+_FAILED_S: Final = 2.0
 _LOOK_S: Final = 0.1
 
 _log = get_logger("hotpath.cluster.definitions")
@@ -36,6 +38,7 @@ class Definitions:
         self._early: list[Change] | None = []
         self._stop_watch: Stop | None = None
         self._moved = asyncio.Event()
+        self._failed_at = -_FAILED_S
         self.settle: list[Callable[[], Awaitable[None]]] = []
 
     def on(self, kind: str, changed: Changed) -> None:
@@ -90,9 +93,13 @@ class Definitions:
         async def catch_up() -> None:
             await self.sight(await self._store.newest())
 
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._failed_at < _FAILED_S:
+            return False
         try:
             await asyncio.wait_for(catch_up(), _WAIT_S)
         except (LogFailure, TimeoutError):
+            self._failed_at = loop.time()
             _log.warning("the records cannot be read up to their end")
             return False
         return True

@@ -121,11 +121,16 @@ class Node:
 
         self.core.sealing = SEALING
 
-    async def start(self):
+    async def open(self):
+        """As far as it goes without the consent of the others."""
         await self.link.open()
         await self.bucket.open(replicas=1)
         await self.store.open()
         await self.core.open()
+        await self.core.follow()
+
+    async def start(self):
+        await self.open()
         await self.core.join()
 
     async def stop(self):

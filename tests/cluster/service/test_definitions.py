@@ -97,3 +97,18 @@ async def test_records_that_do_not_come_are_waited_for_a_while(world, monkeypatc
     monkeypatch.setattr(module, "_WAIT_S", 0.01)
     definitions.loaded()
     assert not await definitions.is_up_to_date()
+
+
+async def test_many_who_take_over_at_once_do_not_wait_one_after_the_other(world, monkeypatch):
+    store, definitions, _ = world
+    monkeypatch.setattr(module, "_WAIT_S", 0.01)
+    definitions.loaded()
+    assert not await definitions.is_up_to_date()
+
+    monkeypatch.setattr(module, "_WAIT_S", 3_600)
+    assert not await asyncio.wait_for(definitions.is_up_to_date(), 5)
+    monkeypatch.setattr(module, "_FAILED_S", 0)
+    again = asyncio.ensure_future(definitions.is_up_to_date())
+    await asyncio.sleep(0)
+    store.change(7, "things", "a", {})
+    assert await asyncio.wait_for(again, 5)
