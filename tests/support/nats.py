@@ -279,9 +279,9 @@ class Proxy:
         """Where clients connect."""
         return f"nats://127.0.0.1:{self.port}"
 
-    async def start(self) -> "Proxy":
-        """Listen."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+    async def start(self, port: int = 0) -> "Proxy":
+        """Listen; by itself on any port."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

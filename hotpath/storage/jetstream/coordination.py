@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from hotpath.clusterports import Entry, Stop
 from hotpath.ports import LogFailure
 from hotpath.storage.jetstream.link import JsonMap, Link, Refused, Unanswered
+from hotpath.storage.jetstream.server import JetStream
 from hotpath.storage.jetstream.watching import Changed, Watch
 
 #: How long a call waits for its answer, seconds: shorter than nodes wait for one another.
@@ -83,6 +84,7 @@ class KvCoordination:
             "discard": "new",
             "allow_rollup_hdrs": True,
             "deny_delete": True,
+            "allow_direct": True,
             "duplicate_window": 2 * 60 * _NANO,
         }
         await self._ask(f"STREAM.CREATE.{self._stream}", wanted)
@@ -111,7 +113,9 @@ class KvCoordination:
 
     async def watch(self, prefix: str, changed: Changed) -> Stop:
         """Tell what is there under a prefix, and of every change. Raises LogFailure."""
-        watch = Watch(self._link, stream=self._stream, subjects=self._subjects)
+        # For reading alone: other calls have less time here than there.
+        server = JetStream(self._link, replicas=0, duplicate_seconds=0)
+        watch = Watch(self._link, server, stream=self._stream, subjects=self._subjects)
         await watch.start(prefix, changed)
         return watch.stop
 

@@ -23,9 +23,14 @@ from hotpath.telemetry import get_logger
 #: How often a consumer shows that it is there, and after which silence it is replaced, seconds.
 HEARTBEAT_S: Final = 0.5
 SILENCE_S: Final = 2.0
-#: Silence after which the stream is read without its leader, seconds.
-READ_S: Final = 1.2
+#: Silence after which the stream is read without its leader, and how often then, seconds.
+READ_S: Final = 0.9
+READ_EVERY_S: Final = 0.25
 _RETRY_S: Final = 0.2
+#: How long the making of a consumer may take, and the removal of one that removes itself in the end:
+#: what is asked while a leader is elected is never answered.
+_MAKE_S: Final = 1.0
+_UNMAKE_S: Final = 0.3
 #: How long a beginning waits for servers that are electing a leader, seconds.
 START_S: Final = 10.0
 #: How long the server keeps a consumer that nobody listens to, seconds.
@@ -73,7 +78,7 @@ class Following:
         self._heard_at = 0.0
         self._silent = 0.0
         self._broken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._ended = False
 
     async def start(self, from_seq: int) -> None:
@@ -92,16 +97,18 @@ class Following:
                     raise LogFailure(f"{self._stream} cannot be followed: {error}") from error
             await asyncio.sleep(_RETRY_S)
         self._link.on_connected.append(self._broken.set)
-        self._task = asyncio.ensure_future(self._run())
+        self._tasks.append(asyncio.ensure_future(self._run()))
+        if self._read is not None:
+            self._tasks.append(asyncio.ensure_future(self._stand_in(self._read)))
 
     async def stop(self) -> None:
         """Deliver nothing more."""
         self._ended = True
         if self._broken.set in self._link.on_connected:
             self._link.on_connected.remove(self._broken.set)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._unmake()
 
     def _note_silence(self) -> None:
@@ -116,10 +123,7 @@ class Following:
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._broken.wait(), HEARTBEAT_S)
-            silent = loop.time() - self._heard_at
-            if silent >= READ_S:
-                await self._read_on()
-            if not self._broken.is_set() and silent < SILENCE_S:
+            if not self._broken.is_set() and loop.time() - self._heard_at < SILENCE_S:
                 continue
             self._note_silence()
             await self._unmake()
@@ -134,16 +138,19 @@ class Following:
                 _log.info("cannot follow yet", extra={"reason": str(error)})
                 await asyncio.sleep(_RETRY_S)
 
-    async def _read_on(self) -> None:
-        """Deliver what can be had without a consumer; one that still works is replaced for it."""
-        if self._read is None or not self._link.is_connected:
-            return
-        try:
-            while part := await self._read(self._next):
-                for stored in part:
-                    self._pass_on(stored)
-        except LogFailure as failure:
-            _log.info("cannot read on yet", extra={"reason": failure.detail})
+    async def _stand_in(self, read: Reader) -> None:
+        """While no consumer is heard of, deliver what can be had without one."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(READ_EVERY_S)
+            if loop.time() - self._heard_at < READ_S or not self._link.is_connected:
+                continue
+            try:
+                while part := await read(self._next):
+                    for stored in part:
+                        self._pass_on(stored)
+            except LogFailure as failure:
+                _log.info("cannot read on yet", extra={"reason": failure.detail})
 
     async def _make(self) -> None:
         self._broken.clear()
@@ -170,7 +177,8 @@ class Following:
             "inactive_threshold": _INACTIVE_S * _NANO,
         }
         question: JsonMap = {"stream_name": self._stream, "config": config}
-        answer = await self._link.api(f"CONSUMER.CREATE.{self._stream}", question)
+        name = f"CONSUMER.CREATE.{self._stream}"
+        answer = await self._link.api(name, question, seconds=_MAKE_S)
         self._consumer = str(answer.get("name", ""))
         self._heard_at = asyncio.get_running_loop().time()
 
@@ -182,7 +190,8 @@ class Following:
                 await subscription.unsubscribe()
         if consumer and self._link.is_connected:
             with suppress(Unanswered, Refused):
-                await self._link.api(f"CONSUMER.DELETE.{self._stream}.{consumer}", {})
+                name = f"CONSUMER.DELETE.{self._stream}.{consumer}"
+                await self._link.api(name, {}, seconds=_UNMAKE_S)
 
     # What arrives
 
@@ -219,13 +228,10 @@ class Following:
         if int(places[_CONSUMER_AT]) != self._received + 1:
             raise _Gap
         self._received += 1
-        seq = int(places[_STREAM_AT])
-        if seq < self._next:
-            raise _Gap
-        self._pass_on(Stored(seq, message.subject, message.data))
+        self._pass_on(Stored(int(places[_STREAM_AT]), message.subject, message.data))
 
     def _pass_on(self, stored: Stored) -> None:
-        """Deliver the next message, or one after it; an earlier one has been."""
+        """Deliver the next message, or one after it; an earlier one has been, or was read."""
         if stored.seq < self._next or self._ended:
             return
         self._next = stored.seq + 1

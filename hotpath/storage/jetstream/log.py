@@ -24,8 +24,6 @@ from hotpath.telemetry import get_logger
 #: Commits that may wait; a service hands in one at a time.
 _WAITING_MAX: Final = 10_000
 _REPORTS_MAX: Final = 1_000
-#: How long a follower that hears nothing may ask for messages at a time, seconds.
-_READ_S: Final = 1.0
 _CLOSED: Final = "the log is closed"
 _SHARDS: Final = "hotpath-shards"
 
@@ -252,10 +250,7 @@ class JetStreamLog:
                 passed(first_number(stored.seq + 1))
 
         stream, subject = self._names.topic_stream(topic), self._names.topic_subject(topic)
-
-        def read(seq: int) -> Awaitable[list[Stored]]:
-            return self._server.read(stream, subject, seq, until=self._server.until(_READ_S))
-
+        read = self._server.reader(stream, subject)
         following = Following(self._link, stream, deliver=take, read=read)
         await following.start(batch_number(from_seq))
         self._following.add(following)

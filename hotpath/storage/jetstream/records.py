@@ -171,7 +171,9 @@ class JetStreamStore:
 
         state = await self._server.state(self._names.records, self._until())
         self._seen = max(self._seen, 0 if state is None else state.last)
-        following = Following(self._link, self._names.records, deliver=tell, resumed=resumed)
+        stream = self._names.records
+        read = self._server.reader(stream, self._names.all_records)
+        following = Following(self._link, stream, deliver=tell, resumed=resumed, read=read)
         await following.start(1 if state is None else state.last + 1)
 
         async def stop() -> None:

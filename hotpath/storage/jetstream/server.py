@@ -29,6 +29,8 @@ _PAUSES: Final = (0.02, 0.05, 0.1, 0.2, 0.4)
 #: One reading of many messages.
 READ_COUNT: Final = 512
 READ_BYTES: Final = 4_194_304
+#: How long one may take that is repeated soon anyway, seconds.
+_READ_S: Final = 1.0
 _NANO: Final = 1_000_000_000
 
 ResultT = TypeVar("ResultT")
@@ -325,6 +327,10 @@ class JetStream:
         }
         payload = json.dumps(question).encode()
         return await self.persist(lambda: self._read(stream, payload), until)
+
+    def reader(self, stream: str, subject: str) -> Callable[[int], Awaitable[list[Stored]]]:
+        """As `read`, from the number it is given on, within a moment."""
+        return lambda seq: self.read(stream, subject, seq, until=self.until(_READ_S))
 
     async def _read(self, stream: str, payload: bytes) -> list[Stored]:
         arrived: asyncio.Queue[Msg | None] = asyncio.Queue()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from hotpath.clusterports import Entry
 from hotpath.storage.jetstream.following import Following
 from hotpath.storage.jetstream.link import Link
-from hotpath.storage.jetstream.server import Stored
+from hotpath.storage.jetstream.server import JetStream, Stored
 
 Changed = Callable[[str, Entry | None], None]
 
@@ -19,8 +19,9 @@ Changed = Callable[[str, Entry | None], None]
 class Watch:
     """The keys under a prefix, as far as they were told."""
 
-    def __init__(self, link: Link, *, stream: str, subjects: str) -> None:
-        self._following = Following(link, stream, deliver=self._arrived)
+    def __init__(self, link: Link, server: JetStream, *, stream: str, subjects: str) -> None:
+        read = server.reader(stream, f"{subjects}>")
+        self._following = Following(link, stream, deliver=self._arrived, read=read)
         self._subjects = subjects
         self._prefix = ""
         self._changed: Changed = lambda _key, _entry: None

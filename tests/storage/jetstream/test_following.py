@@ -1,10 +1,15 @@
 """Following a topic, over whatever happens to connections and servers."""
 
 import asyncio
+from threading import Event
 
 import pytest
 
+from hotpath.clusterports import Entry
 from hotpath.ports import LogFailure
+from hotpath.storage.jetstream.coordination import KvCoordination
+from hotpath.storage.jetstream.following import Following
+from hotpath.storage.jetstream.link import Unanswered
 from hotpath.storage.jetstream.naming import first_number
 from tests.support.logs import VARIABLES, append
 from tests.support.nats import Proxy, nats_server
@@ -149,6 +154,61 @@ async def test_what_a_follower_misses_while_it_is_slow_comes_all_the_same(nodes)
     await until(lambda: len(follower.batches) == 30)
 
     assert follower.payloads[::2] == [b"%d" % n for n in range(30)]
+
+
+@pytest.fixture
+def consumers(monkeypatch):
+    """Whether the servers make any; they make none while they elect who decides about that."""
+    made, wanted = Following._make, Event()
+    wanted.set()
+
+    async def make(following):
+        if not wanted.is_set():
+            following._broken.clear()
+            raise Unanswered("NATS did not answer in time")
+        await made(following)
+
+    monkeypatch.setattr(Following, "_make", make)
+    return wanted
+
+
+async def test_a_topic_is_read_on_while_no_consumer_can_be_made(nodes, consumers):
+    node, writer = await nodes.add(), await nodes.add()
+    follower = Follower(node)
+    await follower.start()
+    consumers.clear()
+    node.link.leave_server()
+    for n in range(40):
+        await writer.log.commit(append(VARIABLES, b"%d" % n))
+    await until(lambda: len(follower.batches) == 40)
+
+    consumers.set()
+    for n in range(40, 80):
+        await writer.log.commit(append(VARIABLES, b"%d" % n))
+    await until(lambda: len(follower.batches) == 80)
+
+    follower.check({b"%d" % n for n in range(80)})
+
+
+async def test_a_bucket_is_watched_on_while_no_consumer_can_be_made(nodes, consumers):
+    node, writer = await nodes.add(), await nodes.add()
+    seats = [KvCoordination(each.link, bucket="watched") for each in (node, writer)]
+    for seat in seats:
+        await seat.open(replicas=1)
+    told = {}
+    stop = await seats[0].watch("a.", lambda key, entry: told.update({key: entry}))
+    await seats[1].swap("a.1", b"first", revision=0)
+    await until(lambda: told)
+    consumers.clear()
+    node.link.leave_server()
+
+    second = await seats[1].swap("a.2", b"second", revision=0)
+    await seats[1].swap("b.1", b"unwanted", revision=0)
+    await seats[1].drop("a.1")
+    await until(lambda: told.get("a.1") is None and "a.2" in told)
+
+    assert told == {"a.1": None, "a.2": Entry("a.2", b"second", second)}
+    await stop()
 
 
 async def test_a_damaged_batch_is_left_out_and_reported(nodes):
