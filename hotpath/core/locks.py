@@ -409,10 +409,14 @@ class LockTable:
             self._expiring.popleft()
         return None
 
-    def expire(self, now_ms: int) -> list[int]:
-        """Give back what was locked for too long; the messages that must be dead-lettered."""
+    def expire(self, now_ms: int, *, limit: int | None = None) -> list[int]:
+        """Give back what was locked for too long; the messages that must be dead-lettered.
+
+        With a limit, no further lock once so many messages are locked no more.
+        """
         dying: list[int] = []
-        while self._expiring and self._expiring[0].until_ms <= now_ms:
+        least = 0 if limit is None else max(self._locked - limit, 0)
+        while self._locked > least and self._expiring and self._expiring[0].until_ms <= now_ms:
             holding = self._expiring.popleft()
             dying.extend(
                 seq

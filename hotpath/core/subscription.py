@@ -17,7 +17,7 @@ was taken; a message is in one place only.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 from itertools import chain, islice
 from typing import Final
@@ -394,18 +394,22 @@ class Subscription:
             self.locks.forget_history(seq)
         taken.append(Taken(batch, seqs, counts, 0, 0, modified))
 
-    def supply(self, batch: Batch) -> None:
-        """Give back a batch that was read again because `missing` named one of its messages."""
+    def supply(self, batches: Iterable[Batch]) -> None:
+        """Give back batches, in order, that were read again because `missing` named a message."""
         unsettled = self.locks.unsettled
-        for seq in range(batch.first_seq, batch.end_seq) if unsettled else ():
-            holding = unsettled.get(seq)
-            if holding is not None and not _is_loaded(holding.batch):
-                holding.batch = batch
-        for run in self._ready:
-            if run.batch.first_seq == batch.first_seq:
-                if not _is_loaded(run.batch):
-                    run.batch = batch
-                break
+        # Once through both: there may be ten thousands that are ready, and hundreds were read.
+        runs = iter(self._ready)
+        run = next(runs, None)
+        for batch in batches:
+            for seq in range(batch.first_seq, batch.end_seq) if unsettled else ():
+                holding = unsettled.get(seq)
+                if holding is not None and not _is_loaded(holding.batch):
+                    holding.batch = batch
+            while run is not None and run.batch.first_seq < batch.first_seq:
+                run = next(runs, None)
+            is_its = run is not None and run.batch.first_seq == batch.first_seq
+            if run is not None and is_its and not _is_loaded(run.batch):
+                run.batch = batch
 
     # Looking
 

@@ -30,6 +30,8 @@ RETRY_MS: Final = 500
 REPORT_MS: Final = 5_000
 #: Snapshots of a checkpoint that go with one commit: thousands at once would hold it up.
 SNAPSHOTS_MAX: Final = 500
+#: And no further one when they have so many unsettled messages to tell of: about ten milliseconds.
+SNAPSHOT_MESSAGES_MAX: Final = 5_000
 #: A batch is closed when it has so many messages or bytes: it is read and released as a whole.
 BATCH_COUNT: Final = 4_096
 BATCH_BYTES: Final = 1_048_576
@@ -351,10 +353,12 @@ class Committer:
     def _next_in_full(self) -> list[Subscription]:
         """Who is written in full now: all whose last delta failed, and a slice of a checkpoint."""
         chosen, self._owed = list(self._owed), {}
-        while self._in_full and len(chosen) < SNAPSHOTS_MAX:
+        messages = 0
+        while self._in_full and len(chosen) < SNAPSHOTS_MAX and messages < SNAPSHOT_MESSAGES_MAX:
             subscription = next(iter(self._in_full))
             del self._in_full[subscription]
             chosen.append(subscription)
+            messages += len(subscription.locks)
         return chosen
 
     def _routed_to(self, subscription: Subscription) -> int:

@@ -457,8 +457,7 @@ class Delivering:
         if not batches or batches[0].first_seq > seq:
             subscription.lose(seq)
             self._committer.touch(subscription)
-        for batch in batches:
-            subscription.supply(batch)
+        subscription.supply(batches)
 
     async def _load_dead(self, subscription: Subscription, feed: DeadLetterQueue, seq: int) -> None:
         key = subscription.spec.key

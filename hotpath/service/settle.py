@@ -36,6 +36,8 @@ TTL_EXPIRED: Final = "TTLExpiredException"
 REASON: Final = "DeadLetterReason"
 DESCRIPTION: Final = "DeadLetterErrorDescription"
 
+#: Locks that end together and are seen to before others have a turn: a few milliseconds.
+ENDED_AT_ONCE: Final = 512
 #: Longest reason or description kept, characters.
 TEXT_MAX: Final = 4_096
 
@@ -451,23 +453,28 @@ class Settling:
 
     def _on_timer(self) -> None:
         self._timer = None
-        now_ms = self._clock.ticks_ms()
+        now_ms, left = self._clock.ticks_ms(), ENDED_AT_ONCE
         while self._ends and self._ends[0][0] <= now_ms:
             _, _, subscription, locks = heappop(self._ends)
             locks.watched = False
             if subscription.deleted:
                 continue
-            self._end_locks(subscription, locks, now_ms)
+            left -= self._end_locks(subscription, locks, now_ms, limit=left)
             self.watch(subscription, locks)
+            if left <= 0:
+                break
         self._arm()
 
-    def _end_locks(self, subscription: Subscription, locks: LockTable, now_ms: int) -> None:
-        """Give back what was held too long."""
+    def _end_locks(
+        self, subscription: Subscription, locks: LockTable, now_ms: int, *, limit: int
+    ) -> int:
+        """Give back what was held too long, about so many at the most; how many it was."""
         before = locks.locked
-        dying = locks.expire(now_ms)
-        if before == locks.locked:
-            return
-        self._metrics.locks_expired.inc(before - locks.locked)
+        dying = locks.expire(now_ms, limit=limit)
+        ended = before - locks.locked
+        if not ended:
+            return 0
+        self._metrics.locks_expired.inc(ended)
         for seq in dying:
             self._exhausted(subscription, seq)
         feed: Feed = subscription
@@ -475,6 +482,7 @@ class Settling:
             feed = self.dead_letters(subscription)
         self._changed(subscription, feed)
         self.wake(subscription)
+        return ended
 
     async def close(self) -> None:
         """Stop the timer and wait for what is being buried."""

@@ -222,7 +222,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
             assert seq not in self.model.unsettled
             self.subscription.lose(seq)
         else:
-            self.subscription.supply(found[0])
+            self.subscription.supply(found[:1])
 
     def held(self, pick: int) -> tuple[int, Lock]:
         seqs = sorted(self.model.locked)

@@ -242,11 +242,31 @@ def test_a_released_batch_is_named_and_comes_back():
     batch.release()
     assert take(subscription) == []
     assert subscription.missing == 2
-    subscription.supply(batch_of(11))
+    subscription.supply([batch_of(11)])
     assert take(subscription) == []
-    subscription.supply(batch_of(1))
+    subscription.supply([batch_of(1)])
     assert take(subscription) == [2, 3, 11]
     assert subscription.missing is None
+
+
+def test_batches_that_were_read_together_come_back_together():
+    subscription = live()
+    batches = [batch_of(first) for first in range(1, 101, 10)]
+    for batch in batches:
+        subscription.offer(batch, [batch.first_seq])
+    held = take(subscription, 2)
+    subscription.locks.drop_receiver("a")
+    for batch in batches:
+        batch.release()
+    assert take(subscription) == []
+
+    # Of some the log has more than matched, and of one it has nothing any more.
+    subscription.supply([batch_of(first) for first in range(1, 121, 10) if first != 41])
+
+    assert take(subscription) == [*held, 21, 31]
+    assert subscription.missing == 41
+    subscription.lose(41)
+    assert take(subscription) == [51, 61, 71, 81, 91]
 
 
 def test_a_returned_message_of_a_released_batch_keeps_its_place():
@@ -260,7 +280,7 @@ def test_a_returned_message_of_a_released_batch_keeps_its_place():
     assert take(subscription) == []
     assert subscription.missing == 1
     fresh = batch_of(1)
-    subscription.supply(fresh)
+    subscription.supply([fresh])
     assert subscription.locks.unsettled[2].batch is fresh
     assert take(subscription) == [1, 2, 11]
 
@@ -270,7 +290,7 @@ def test_a_batch_that_is_there_is_not_replaced():
     batch = batch_of(1)
     subscription.offer(batch, [1, 2])
     take(subscription, 1)
-    subscription.supply(batch_of(1))
+    subscription.supply([batch_of(1)])
     assert subscription.locks.unsettled[1].batch is batch
     (part,) = subscription.take(1, receiver="a", now_ms=0, lock=True)
     assert part.batch is batch
@@ -391,7 +411,7 @@ def test_a_restart_brings_back_the_unsettled_first_and_skips_the_settled():
     )
     assert subscription.behind_at == 5
     subscription.refill(batch_of(1, 12), [2, 5, 6, 7, 8, 9, 10])
-    subscription.supply(batch_of(1, 12))
+    subscription.supply([batch_of(1, 12)])
     taken = subscription.take(100, receiver="a", now_ms=0, lock=True)
     assert [tuple(part.seqs) for part in taken] == [(2,), (5, 7, 10)]
     assert [part.counts for part in taken] == [[1], [0, 3, 0]]

@@ -1,8 +1,12 @@
 """Outcomes, lock ends, time to live, and the way to the dead letters."""
 
+from itertools import pairwise
+
 import pytest
 
+from hotpath.core.locks import LockTable
 from hotpath.ports import LogFailure
+from hotpath.service import settle as settling
 from hotpath.service.settle import DESCRIPTION, MAX_DELIVERY_COUNT, REASON, TEXT_MAX, TTL_EXPIRED
 from hotpath.wire.stored import HEADER_MARK
 from hotpath.wire.types import UInt, encode
@@ -76,6 +80,32 @@ async def test_a_lock_ends_at_its_time_and_the_reader_is_woken(rig):
     await rig.clock.advance(1)
     assert reader.woken == woken + 1
     assert reader.pull() == [1]
+
+
+async def test_very_many_locks_that_end_together_are_seen_to_a_part_at_a_time(rig, monkeypatch):
+    monkeypatch.setattr(settling, "ENDED_AT_ONCE", 10)
+    subscriptions = [await rig.create() for _ in range(3)]
+    readers = [rig.read(subscription) for subscription in subscriptions]
+    await rig.publish(*range(25))
+    for reader in readers:
+        for _ in range(25):
+            reader.pull(1)
+    locked = [75]
+    expire = LockTable.expire
+
+    def noted(table, now_ms, *, limit=None):
+        dying = expire(table, now_ms, limit=limit)
+        locked.append(sum(each.locks.locked for each in subscriptions))
+        return dying
+
+    monkeypatch.setattr(LockTable, "expire", noted)
+    await rig.clock.advance(60_000)
+    await rig.clock.advance(0)
+
+    assert locked[-1] == 0
+    assert max(before - after for before, after in pairwise(locked)) == 10
+    for reader in readers:
+        assert len(reader.pull(100)) == 25
 
 
 async def test_renewing_moves_the_end_of_one_lock_alone(rig):

@@ -63,6 +63,20 @@ async def test_a_large_checkpoint_is_spread_over_commits(rig, monkeypatch):
     assert {identity for one in written for identity in one} == made
 
 
+async def test_a_checkpoint_that_has_much_to_tell_is_spread_over_commits(rig, monkeypatch):
+    monkeypatch.setattr(commit, "SNAPSHOT_MESSAGES_MAX", 5)
+    for reads in (0, 0, 3, 3, 3, 0):
+        reader = rig.read(await rig.create())
+        await rig.publish(*range(3))
+        reader.pull(reads)
+    await rig.clock.advance(BEAT_MS)
+    works = count_commits(rig)
+
+    await rig.clock.advance(2 * BEAT_MS)
+
+    assert [len(work.snapshots) for work in works if work.snapshots] == [4, 2]
+
+
 async def test_a_checkpoint_that_fails_is_made_good(rig):
     subscription = await rig.create()
     reader = rig.read(subscription)
