@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from tests.interop.harness import LISTENERS, START_SECONDS, Program, Service
+from tests.interop.harness import LISTENERS, START_SECONDS, Program, Service, usual_port
 from tests.support.cluster import node_ports
 from tests.support.cluster_server import shared_servers
 from tests.support.ways import Ways
@@ -22,11 +22,15 @@ class ClusterService(Service):
     #: Whose numbers are added up.
     EVERYWHERE = frozenset({"receivers", "close", "detach", "restart"})
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, usual_ports: bool = False) -> None:
         self.ca = directory / "ca.pem"
         certificate, key = self._certify(directory)
         ports = node_ports(3, LISTENERS)
-        self._ways = Ways({name: [at[name] for at in ports] for name in LISTENERS})
+        usual = {}
+        self._claim = None
+        if usual_ports:
+            self._claim, usual["amqps"] = usual_port()
+        self._ways = Ways({name: [at[name] for at in ports] for name in LISTENERS}, usual)
         self.ports = self._ways.ports
         sealing = directory / "sealing"
         sealing.write_text(base64.b64encode(bytes(32)).decode())
@@ -71,6 +75,8 @@ class ClusterService(Service):
         for program in self._programs:
             program.stop()
         self._ways.stop()
+        if self._claim is not None:
+            self._claim.close()
 
 
 def _heard(program: Program) -> dict[str, object]:

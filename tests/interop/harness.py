@@ -94,17 +94,25 @@ class Ports:
         self._usual: socket.socket | None = None
         if usual:
             try:
-                self._usual, self.numbers["amqps"] = _claimed(range(5671, 5672))
+                self._usual, self.numbers["amqps"] = usual_port()
             except OSError:
                 self.close()
-                text = "port 5671 is taken, which azure-servicebus before 7.14 for Python needs"
-                raise OSError(text) from None
+                raise
 
     def close(self) -> None:
         """Let others have them."""
         self._claim.close()
         if self._usual is not None:
             self._usual.close()
+
+
+def usual_port() -> tuple[socket.socket, int]:
+    """The port of AMQP over TLS, and the claim on it. Raises OSError when that is taken."""
+    try:
+        return _claimed(range(5671, 5672))
+    except OSError:
+        text = "port 5671 is taken, which azure-servicebus before 7.14 for Python needs"
+        raise OSError(text) from None
 
 
 def _claimed(candidates: range) -> tuple[socket.socket, int]:

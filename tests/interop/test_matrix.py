@@ -44,9 +44,7 @@ class Bench:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.service: Service = (
-            ClusterService(directory) if CLUSTER else Service(directory, usual_ports=FULL)
-        )
+        self.service = (ClusterService if CLUSTER else Service)(directory, usual_ports=FULL)
         self.clients: dict[str, Client] = {}
         self.results: dict[tuple[str, str], str] = {}
 

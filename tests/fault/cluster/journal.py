@@ -16,8 +16,9 @@ from hotpath.storage.encoding import Damaged
 from hotpath.storage.jetstream.following import Following
 from hotpath.storage.jetstream.frames import decode_entry
 from hotpath.storage.jetstream.link import Link
+from hotpath.storage.jetstream.naming import Names
 from hotpath.storage.jetstream.options import LinkOptions
-from hotpath.storage.jetstream.server import Stored
+from hotpath.storage.jetstream.server import JetStream, Stored
 from hotpath.storage.jetstream.shardstate import Kind, Record, read_records
 
 _WRITER_BYTES: Final = 8
@@ -43,7 +44,10 @@ class JournalWatch:
         self._settlers: dict[str, list[tuple[str, int, bytes]]] = {}
         self._marks: set[bytes] = set()
         self._link = Link(LinkOptions(tuple(urls), name="journal-watch"))
-        self._following = Following(self._link, f"{prefix}-JOURNAL", deliver=self.take)
+        names = Names(prefix, shards=0)
+        server = JetStream(self._link, replicas=0, duplicate_seconds=0)
+        read = server.reader(names.journals, names.all_journals)
+        self._following = Following(self._link, names.journals, deliver=self.take, read=read)
 
     async def start(self) -> None:
         """Begin with the first entry there is. Raises LogFailure."""
@@ -66,9 +70,10 @@ class JournalWatch:
             self.violations.append(f"{stored.subject} entry {stored.seq}: {error}")
             return
         if shard.last and entry.previous != shard.last:
-            # It was removed before it was read, with a journal that was written anew.
+            # It was removed before it was read, with a journal that was written anew; the shard may
+            # have been claimed there.
             self.counts["journal entries not seen"] += 1
-            shard.owner = None
+            shard.owner, shard.epoch = None, shard.epoch + 1
         shard.last = stored.seq
         writer = entry.writer[:_WRITER_BYTES]
         if any(record.kind is Kind.CLAIMED for record in records):

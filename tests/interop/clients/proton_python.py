@@ -414,7 +414,7 @@ def prefetch(options):
 def ten_receivers(options):
     with Feed(options, 0) as feed:
         receivers = [feed.receiver(credit=200) for _ in range(10)]
-        assert feed.state()["receivers"] == 10
+        feed.until(receivers=10)
         feed.publish(0, 200)
 
         def total():
