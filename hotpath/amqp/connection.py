@@ -279,15 +279,17 @@ class Connection:
             self._pumps.is_marked = True
             self.context.turn.mark(self)
 
-    def flush(self) -> None:
-        """Send what there is, in one write."""
+    def flush(self, bytes_max: int | None = None) -> None:
+        """Send what there is, in one write, and more deliveries up to about so many bytes."""
         self._pumps.is_marked = False
-        self._guard(self._flush)
+        self._guard(self._flush, bytes_max)
 
-    def _flush(self) -> None:
+    def _flush(self, bytes_max: int | None) -> None:
         if self._phase in (Phase.LOST, Phase.PRELUDE):
             return
-        room = self._pump(self._outflow.room(self.mark if self._pumps else None))
+        room = self._outflow.room(self.mark if self._pumps else None)
+        kept = 0 if bytes_max is None else max(room - bytes_max, 0)
+        room = kept + self._pump(room - kept)
         out = self.engine.output()
         if out:
             self._sink.write(out)

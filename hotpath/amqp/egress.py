@@ -53,6 +53,8 @@ from hotpath.wire.types import WireError
 
 #: Messages pulled at once: what a link may send before the next one has its turn.
 PULL_MAX: Final = 256
+#: And no more than there may be room for, if they are as small as this, bytes.
+SMALL_BYTES: Final = 256
 
 Held = tuple[int, int]
 """A locked message: its sequence number and the serial of its lock."""
@@ -177,7 +179,7 @@ class Egress:
     def _pump_runs(self, room: int) -> int:
         """As `pump`, as long as whole runs of messages are all there is; 0 if nothing is."""
         receiver, moment = self._receiver, self._host.moment
-        limit = min(self.twin.allowance(self._window_bytes), PULL_MAX)
+        limit = min(self.twin.allowance(self._window_bytes), PULL_MAX, 1 + room // SMALL_BYTES)
         pull, sent = self._host.context.delivering.pull_run, 0
         while limit > 0 and sent < room:
             holding = pull(receiver, limit, now_ms=moment.ticks_ms)
@@ -218,16 +220,16 @@ class Egress:
             self._host.want_pump_after_read(self)
             return 0
         if not self._unsent:
-            self._pull()
+            self._pull(room)
         sent = self._send(room)
         if not self._unsent and not self._maybe_more and self.twin.draining():
             self._drained()
         self.twin.watch(self.twin.credit(), bool(self._unsent))
         return sent
 
-    def _pull(self) -> None:
-        """Take what credit allows."""
-        limit = min(self.twin.credit(), PULL_MAX)
+    def _pull(self, room: int) -> None:
+        """Take what credit allows, and what may fit into so many bytes."""
+        limit = min(self.twin.credit(), PULL_MAX, 1 + room // SMALL_BYTES)
         self._maybe_more = False
         if limit <= 0:
             return

@@ -5,15 +5,18 @@ So the time that a connection takes is measured, and set against what it has ach
 
     earned     EARNED_S for each message published and each outcome applied, kept up to BALANCE_S
     favoured   more earned than used: read and sent to at once, whatever the others do
-    others     together so much time in a turn (`fair_turn_ms`) for reads, log-ins, leaving and what
-               they are sent; who would be over it waits, with one small read kept and its socket
-               not read any more. Of those that wait, who has just got its first right or link comes
-               first; then the one that has used least, its address included, for what it has achieved:
-               a new client comes before those that have made work for long, or go and come back.
+    others     together so much time in a turn (`fair_turn_ms`) for connecting, reads, log-ins, leaving
+               and what they are sent; who would be over it waits, with one small read kept and its
+               socket not read any more. Of those that wait, who has just got its first right or link
+               comes first, and who connects from an address that has achieved something; then the
+               one that has used least, its address included, for what it has achieved: a new client
+               comes before those that have made work for long, or go and come back.
 
-Between two turns there is twice as long a time for the favoured as the others have had, also when
-there is nothing to do for them now: a commit goes through several turns of the event loop, which are
-short for as long as those that wait are left alone.
+While there is something to do for the favoured, they have twice as long a time between two turns as
+the others have had, also when it is nothing right now: a commit goes through several turns of the
+event loop, which are short for as long as those that wait are left alone. With no favoured at work
+one turn follows the other. And a turn comes between two commits rather than beside one: the writer
+thread would have to get the interpreter from it some times, and wait each time.
 
 With no contention there is no waiting. What a peer that has to wait sends meanwhile stays in its
 own socket and then in its own machine. When very many wait, addresses that have used much get no
@@ -50,8 +53,15 @@ ACHIEVED: Final = 9
 #: What everybody earns by being there, seconds a second, and kept of it: enough for heartbeats.
 TRICKLE: Final = 0.000_005
 TRICKLE_S: Final = 0.000_2
+#: While the favoured are at work a turn of the others is so much shorter.
+SHORTER: Final = 2
 #: For one part of the time that the others get while there is contention, the favoured get so many.
 IDLE_PARTS: Final = 2
+#: The favoured are at work until so long after one of them was read or sent something, seconds: a
+#: commit and the way to its receivers.
+AT_WORK_S: Final = 0.005
+#: So much longer those that wait stand back for a commit that is on its way, seconds; a disk may be slow.
+COMMIT_S: Final = 0.005
 #: A turn that took longer than it should is followed by a longer time for the favoured, up to so many
 #: times the usual one.
 REST_MAX: Final = 10
@@ -62,6 +72,12 @@ AT_ONCE: Final = 64
 STEP_S: Final = 0.001
 #: Half of what an address has used is forgotten in this time, seconds.
 HALF_LIFE_S: Final = 30.0
+#: And half of what it has achieved in this; so much of it counts.
+GOODWILL_HALF_LIFE_S: Final = 300.0
+GOODWILL_MAX: Final = 1_000.0
+#: Whose address has achieved something comes first with so many seconds of a new connection: a client
+#: that was cut off gets back in, whoever else is there.
+RETURN_S: Final = 0.005
 #: When so many wait, an address that has used so many seconds gets no further connection.
 BUSY_WAITING: Final = 128
 BUSY_USED_S: Final = 0.02
@@ -70,19 +86,33 @@ ORIGINS_MAX: Final = 10_000
 
 
 class Origin:
-    """What all connections of one address have used lately, without achieving something."""
+    """What all connections of one address have used lately without achieving something, and achieved."""
 
-    __slots__ = ("_at", "_used")
+    __slots__ = ("_achieved", "_at", "_used")
 
     def __init__(self, now: float) -> None:
-        self._used = 0.0
+        self._used = self._achieved = 0.0
         self._at = now
+
+    def _forget(self, now: float) -> None:
+        passed, self._at = now - self._at, now
+        self._used *= 0.5 ** (passed / HALF_LIFE_S)
+        self._achieved *= 0.5 ** (passed / GOODWILL_HALF_LIFE_S)
 
     def used(self, now: float) -> float:
         """Seconds; half of it is forgotten in HALF_LIFE_S."""
-        self._used *= 0.5 ** ((now - self._at) / HALF_LIFE_S)
-        self._at = now
+        self._forget(now)
         return self._used
+
+    def is_good(self, now: float) -> bool:
+        """Whether it has achieved something lately, and used little without that."""
+        self._forget(now)
+        return self._achieved >= 1 and self._used < WELCOME_USED_S
+
+    def achieve(self, count: int, now: float) -> None:
+        """So many messages or outcomes more."""
+        self._forget(now)
+        self._achieved = min(self._achieved + count, GOODWILL_MAX)
 
     def add(self, took: float, now: float) -> None:
         """So much more."""
@@ -101,6 +131,7 @@ class Account:
         "_earned",
         "_is_new",
         "_origin",
+        "_return_s",
         "_seen",
         "_used",
         "_welcome_s",
@@ -115,6 +146,7 @@ class Account:
         self._used = self._balance = self._welcome_s = 0.0
         self._earned = self._welcomes = self._welcome_sends = 0
         self._is_new = False
+        self._return_s = RETURN_S if origin.is_good(now) else 0.0
         self._seen = now
 
     @property
@@ -124,7 +156,7 @@ class Account:
 
     def comes_first(self, *, sending: bool) -> bool:
         """Whether it comes before the others that wait, to be read or to be sent something."""
-        if self._balance > 0:
+        if self._balance > 0 or self._return_s > 0:
             return True
         return self._welcome_sends > 0 if sending else self._welcome_s > 0
 
@@ -147,10 +179,11 @@ class Account:
             used -= ARRIVAL_S
         return int(max(used, 0.0) / (1 + min(self._earned, ACHIEVED)) / STEP_S)
 
-    def note(self, earned: int) -> None:
+    def note(self, earned: int, now: float) -> None:
         """So much has been achieved in all."""
         if earned != self._earned:
             gained = EARNED_S * (earned - self._earned)
+            self._origin.achieve(earned - self._earned, now)
             self._earned = earned
             self._balance = min(self._balance + gained, BALANCE_S)
 
@@ -164,6 +197,9 @@ class Account:
             self._welcome_sends -= 1
         else:
             self._welcome_s -= counted
+        self._return_s -= took
+        if gained > 0:
+            self._origin.achieve(earned - self._earned, ended)
         balance = self._balance
         if balance < TRICKLE_S:
             balance = min(balance + TRICKLE * (ended - self._seen), TRICKLE_S)
@@ -192,9 +228,12 @@ class Fairness:
     Args:
         turn_s: Time in a turn for all that are not favoured, seconds.
         now: Seconds that this thread has worked; they are meant wherever seconds are spoken of.
-        idle_s: Time between two turns for those that are favoured, seconds; none: as soon as can be.
-            Longer after a turn that took longer than `turn_s`.
+        idle_s: Time between two turns for those that are favoured while they are at work, seconds;
+            none: as soon as can be. Longer after a turn that took longer than `turn_s`.
         later: Calls back in the next turn, instead of the event loop.
+
+    Attributes:
+        is_committing: Says whether a commit is on its way; `give_way` is told of its end.
     """
 
     def __init__(
@@ -210,7 +249,10 @@ class Fairness:
         self.turn_s = turn_s
         self._later = later or self._call_later
         self._spent = 0.0
-        self._is_turn_due = False
+        self._is_turn_due = self._is_at_work = False
+        self._at_work_until_s = self._turn_from_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_committing: Callable[[], bool] = lambda: False
         # Those that wait by number, in the order of their coming; the numbers of those that do not
         # come first, by rank; and of those that do.
         self._waiting: dict[int, _Wait] = {}
@@ -272,7 +314,7 @@ class Fairness:
 
     def note(self, account: Account, earned: int) -> None:
         """A connection has achieved so much in all."""
-        account.note(earned)
+        account.note(earned, self.now())
         self._advance(account)
 
     def _advance(self, account: Account) -> None:
@@ -310,6 +352,8 @@ class Fairness:
         ended = self.now()
         if not account.is_favoured:
             self.spend(ended - began)
+        elif earned:
+            self._is_at_work = True
         account.charge(began, ended, earned, sending=sending)
         self._advance(account)
 
@@ -355,19 +399,54 @@ class Fairness:
         self._is_turn_due = False
         self._spent = 0.0
         began = self.now()
+        limit = self.turn_s / SHORTER if self._is_at_work else self.turn_s
         for _ in range(AT_ONCE):
-            if not self._waiting or max(self._spent, self.now() - began) >= self.turn_s:
+            if not self._waiting or max(self._spent, self.now() - began) >= limit:
                 break
             self._take()()
-        if self._idle_s:
-            took = (self.now() - began) / self.turn_s
-            self._rest_s = self._idle_s * min(max(took, 1.0), REST_MAX)
+        took_s = self.now() - began
+        # What it has taken of their time is not theirs.
+        self._at_work_until_s += took_s
+        self._rest_s = self._idle_s * min(max(took_s / self.turn_s, 1.0), REST_MAX)
         if self._waiting:
             self._expect_turn()
 
     def _call_later(self, callback: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
-        if self._idle_s:
-            loop.call_later(self._rest_s, callback)
+        now_s = loop.time()
+        if self._is_at_work:
+            self._is_at_work = False
+            self._at_work_until_s = now_s + AT_WORK_S
+        if self._idle_s and now_s < self._at_work_until_s:
+            self._turn_from_s = now_s + self._rest_s
+            self._timer = loop.call_later(self._rest_s, self._come_between, callback)
         else:
             loop.call_soon(callback)
+
+    def _come_between(self, callback: Callable[[], None]) -> None:
+        """It is time for a turn; when a commit is on its way, that is at its end."""
+        loop = asyncio.get_running_loop()
+        if self.is_committing() and loop.time() < self._turn_from_s + COMMIT_S:
+            self._timer = loop.call_later(COMMIT_S, self._come_between, callback)
+        else:
+            self._timer = None
+            callback()
+
+    def give_way(self, go_on: Callable[[], None]) -> None:
+        """A commit is over, and `go_on` begins the next: a turn that is due comes between.
+
+        What the commit has brought to the favoured is sent before it.
+        """
+        loop = asyncio.get_running_loop()
+        if self._timer is None or loop.time() < self._turn_from_s:
+            go_on()
+            return
+        self._timer.cancel()
+        self._timer = None
+        loop.call_soon(self._turn_and, go_on)
+
+    def _turn_and(self, go_on: Callable[[], None]) -> None:
+        try:
+            self._turn()
+        finally:
+            go_on()

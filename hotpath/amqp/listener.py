@@ -27,6 +27,7 @@ from hotpath.core.keeping import BLOCKS_A_CONNECTION, KEEPING
 from hotpath.ports import Clock, LogFailure
 from hotpath.service.access import Access
 from hotpath.service.clock import SystemClock, sleep_until, stopwatch
+from hotpath.service.commit import Committer
 from hotpath.service.feeds import FeedServices
 from hotpath.service.points import PointPublishing
 from hotpath.service.publish import Publishing
@@ -89,6 +90,16 @@ class AmqpEdge:
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    def alternate_with(self, committer: Committer) -> None:
+        """Let connections that have to wait have their turns between commits rather than beside them.
+
+        And while some wait the cycle collector does not stop everything.
+        """
+        fairness = self._context.fairness
+        KEEPING.is_calm = lambda: not fairness.is_contended
+        fairness.is_committing = lambda: committer.is_running
+        committer.give_way = fairness.give_way
 
     # Listening
 
@@ -157,7 +168,9 @@ class AmqpEdge:
             )
 
         handshake_s = None if tls is None else self._context.settings.handshake_seconds
+        fairness = self._context.fairness
         try:
+            await fairness.turn_of(fairness.account(ticket.address))
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.get_running_loop().connect_accepted_socket(
                 protocol, accepted, ssl=tls, ssl_handshake_timeout=handshake_s

@@ -168,7 +168,7 @@ class SocketSink(asyncio.BufferedProtocol):
         began = self._fairness.now()
         connection.lost()
         self._left()
-        self._fairness.spend(self._fairness.now() - began)
+        self._fairness.charge(connection.account, began, connection.earned)
 
     # As a sink
 

@@ -8,7 +8,8 @@ So the collector looks at each object once, early, and what is left after that g
     pass        when there are STEP more objects than at the last: about a quarter of a millisecond.
                 Not more: where as many old objects go as new ones come, thousands of waits and of
                 messages, the difference grows slowly, and all the new ones are walked
-    full pass   over everything, when what stays has doubled, or after very many passes
+    full pass   over everything, when what stays has doubled, or after very many passes; while there is
+                more to do than time it waits until what stays is eight times as much
 
 What comes with filters and with connections is known to stay and to form no cycles that outlive it,
 so it does not bring a full pass nearer: subscriptions come by the hundred thousand, and connections by
@@ -31,6 +32,8 @@ from typing import Final
 STEP: Final = 250
 #: The number of blocks is looked at once in so many passes: that takes a tenth of a millisecond.
 LOOK: Final = 256
+#: So many times as much has to stay when it is not calm.
+URGENT: Final = 8
 #: With fewer blocks of memory a full pass is not worth a thought.
 FEW: Final = 500_000
 #: After so many passes one over everything, at the earliest.
@@ -50,6 +53,7 @@ class Keeping:
         blocks: How many blocks of memory the process has.
 
     Attributes:
+        is_calm: Says whether nobody would have to wait longer for a full pass.
         spent_s: Seconds that passes have taken of the thread that called `start`.
     """
 
@@ -63,12 +67,14 @@ class Keeping:
         "_old_threshold",
         "_passes",
         "_thread",
+        "is_calm",
         "spent_s",
     )
 
     def __init__(self, blocks: Callable[[], int] = sys.getallocatedblocks) -> None:
         self._blocks = blocks
         self._later: Later | None = None
+        self.is_calm: Callable[[], bool] = _always
         self._old_threshold = gc.get_threshold()
         self._known = self._base = self._passes = 0
         self._is_due = False
@@ -93,6 +99,7 @@ class Keeping:
         """Leave the collector as it was found."""
         if self._later is not None:
             self._later = None
+            self.is_calm = _always
             gc.callbacks.remove(self._on_pass)
             gc.set_threshold(*self._old_threshold)
             gc.unfreeze()
@@ -114,9 +121,10 @@ class Keeping:
                 self._later(self._collect_all)
 
     def _is_much(self) -> bool:
-        if self._blocks() - self._known > 2 * self._base + FEW:
+        growth = 1 if self.is_calm() else URGENT // 2
+        if self._blocks() - self._known > 2 * growth * self._base + FEW:
             return True
-        return self._passes > max(PASSES, 2 * (self._base + self._known) // STEP)
+        return self._passes > growth * max(PASSES, 2 * (self._base + self._known) // STEP)
 
     def _collect_all(self) -> None:
         self._is_due = False
@@ -128,6 +136,11 @@ class Keeping:
         self._passes = 0
         # Connections that only stand have less than was said: below nothing, all would be much.
         self._base = max(self._blocks() - self._known, 0)
+
+
+def _always() -> bool:
+    """Where nobody says otherwise."""
+    return True
 
 
 #: The collector belongs to the process, and so does this.

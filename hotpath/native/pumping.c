@@ -10,6 +10,8 @@
 
 /* Messages pulled at once, as in hotpath/amqp/egress.py. */
 #define PULL_MAX 256
+/* As in `egress.py`: no more is locked at once than there may be room for. */
+#define SMALL_BYTES 256
 /* Holdings up to which nobody looks for ended ones among them, as in hotpath/core/locks.py. */
 #define EXPIRING_MIN 64
 
@@ -310,6 +312,8 @@ pump_usual(const Way *way, Flush *flush, Py_ssize_t room)
     long long until_ms;
     int taken = 0;
     limit = limit < PULL_MAX ? limit : PULL_MAX;
+    if (limit > 1 + room / SMALL_BYTES)
+        limit = 1 + room / SMALL_BYTES;
     while (limit > 0 && sent < room &&
            (taken = take_run(way, flush, limit, &holding, &until_ms)) > 0) {
         Py_ssize_t count = PyList_GET_SIZE(SLOT(holding, layout.holding.seqs));

@@ -76,6 +76,8 @@ class Committer:
     """Gathers work for the log and answers when it is durable.
 
     `on_batches` gets the appended batches of a commit, before any callback of that commit.
+    `give_way` is called at the end of a commit with what begins the next one: others who would
+    only be in each other's way with a commit may come between, for a moment.
 
     Attributes:
         touched: Subscriptions whose changed progress goes with the next commit.
@@ -114,6 +116,7 @@ class Committer:
         self._reports = Seldom(REPORT_MS)
         self.on_batches: Callable[[list[Batch]], None] = lambda _: None
         self.on_beat: Callable[[], None] = lambda: None
+        self.give_way: Callable[[Callable[[], None]], None] = lambda go_on: go_on()
         self.service_ms: Callable[[], int] = clock.ticks_ms
 
     # Handing in
@@ -292,6 +295,11 @@ class Committer:
 
     # Committing
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a commit is on its way."""
+        return self._running is not None
+
     def _kick(self) -> None:
         """Commit at the end of this turn of the loop, unless a commit is on its way already."""
         if not self._scheduled and self._running is None:
@@ -386,8 +394,9 @@ class Committer:
             _call(relieve)
         if self.failing:
             self._retry_later()
-        elif self._has_work():
-            self._start()
+        else:
+            self._scheduled = True
+            self.give_way(self._start)
 
     async def _write(self, work: Commit) -> list[Batch]:
         """Hand a commit to the log, having asked where the topics stand that it begins."""

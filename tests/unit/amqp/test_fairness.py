@@ -1,19 +1,25 @@
 """Who is read first when there is more to be read than time; time is in the test's hands."""
 
 import asyncio
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
 from hotpath.amqp.bounds import LINKS_FREE, SESSIONS_FREE, Holding, Shared
-from hotpath.amqp.context import Turn
+from hotpath.amqp.context import SMALL_SEND_BYTES, Turn
 from hotpath.amqp.fairness import (
     ARRIVAL_S,
     AT_ONCE,
     BALANCE_S,
     BUSY_USED_S,
     BUSY_WAITING,
+    COMMIT_S,
+    GOODWILL_HALF_LIFE_S,
     ORIGINS_MAX,
     REST_MAX,
+    RETURN_S,
+    SHORTER,
     STEP_S,
     WELCOME_S,
     WELCOME_SENDS,
@@ -288,8 +294,9 @@ class Dirty:
         if favoured:
             world.work(self.account, 0.0, earned=100)
 
-    def flush(self) -> None:
+    def flush(self, bytes_max: int | None = None) -> None:
         self._world.done.append(self._name)
+        self.bytes_max = bytes_max
         self._world.seconds += 0.001
 
 
@@ -305,6 +312,30 @@ async def test_favoured_connections_are_flushed_first_and_others_as_time_goes(wo
     assert world.done == ["good", "0", "1", "2", "3"]
     world.turn()
     assert world.done == ["good", "0", "1", "2", "3", "4"]
+
+
+async def test_while_some_wait_only_who_achieves_something_is_sent_much_at_once(world):
+    turn = Turn(world.fairness)
+    alone = Dirty(world, "alone", favoured=False)
+    turn.mark(alone)
+    await asyncio.sleep(0)
+    assert alone.bytes_max is None
+    world.turn()
+
+    good = Dirty(world, "good", favoured=True)
+    quiet = Dirty(world, "quiet", favoured=True)
+    good.earned = 100
+    others = [Dirty(world, str(number), favoured=False) for number in range(4)]
+    for each in others:
+        turn.mark(each)
+    await asyncio.sleep(0)
+    for each in (good, quiet):
+        turn.mark(each)
+    await asyncio.sleep(0)
+    for _ in range(4):
+        world.turn()
+    assert good.bytes_max is None
+    assert quiet.bytes_max == others[-1].bytes_max == SMALL_SEND_BYTES
 
 
 async def test_a_connection_that_is_late_is_flushed_once(world):
@@ -457,27 +488,163 @@ def test_what_is_kept_of_those_that_came_forward_is_bounded(world):
     assert len(world.fairness._ranked) <= 3 * (40 + AT_ONCE)
 
 
-def test_after_a_long_turn_the_favoured_have_longer(monkeypatch):
-    waited = []
+class Timed:
+    """Fairness on an event loop whose time and timers a test has in its hands."""
 
-    class Loop:
-        def call_later(self, seconds, callback):
-            waited.append((seconds, callback))
+    def __init__(self, monkeypatch) -> None:
+        self.seconds = 100.0
+        self.waited = []
+        self.done: list[str] = []
+        monkeypatch.setattr(asyncio, "get_running_loop", lambda: self)
+        self.fairness = Fairness(TURN_S, now=self.time, idle_s=2 * TURN_S)
 
-    monkeypatch.setattr(asyncio, "get_running_loop", Loop)
-    world = World()
-    fairness = Fairness(TURN_S, now=lambda: world.seconds, idle_s=2 * TURN_S)
+    def time(self) -> float:
+        return self.seconds
 
-    def work(took: float) -> None:
-        world.seconds += took
+    def call_soon(self, callback, *given) -> None:
+        self.waited.append((0, partial(callback, *given)))
 
-    fairness.spend(TURN_S)
-    fairness.wait(world.account(), lambda: work(3 * TURN_S))
-    fairness.wait(world.account(), lambda: work(100 * TURN_S))
-    fairness.wait(world.account(), lambda: work(0))
+    def call_later(self, seconds, callback, *given):
+        item = (seconds, partial(callback, *given))
+        self.waited.append(item)
+        return SimpleNamespace(cancel=lambda: self.waited.remove(item))
+
+    def favoured_works(self) -> None:
+        """Somebody who achieves something is read."""
+        account = self.fairness.account("192.0.2.7")
+        account.note(10, self.seconds)
+        self.fairness.charge(account, self.seconds, 10)
+
+    def wait(self, took: float) -> None:
+        """Somebody else waits, for something that takes so long."""
+
+        def go_on() -> None:
+            self.seconds += took
+            self.done.append("other")
+
+        self.fairness.wait(self.fairness.account("192.0.2.1"), go_on)
+
+    def next(self) -> float:
+        """What is called next is called; how long it has waited, in turns."""
+        seconds, callback = self.waited.pop(0)
+        self.seconds += seconds
+        callback()
+        return round(seconds / TURN_S, 6)
+
+
+def test_after_a_long_turn_the_favoured_have_longer_while_they_are_at_work(monkeypatch):
+    timed = Timed(monkeypatch)
+    timed.favoured_works()
+    for turns in (3, 100, 0):
+        timed.wait(turns * TURN_S)
+    rests = []
     for _ in range(3):
-        waited[-1][1]()
-    assert [round(seconds / TURN_S, 6) for seconds, _ in waited] == [2, 6, 2 * REST_MAX]
+        rests.append(timed.next())
+        timed.favoured_works()
+    assert rests == [2, 6, 2 * REST_MAX]
+
+
+def test_with_nobody_favoured_at_work_one_turn_follows_the_other(monkeypatch):
+    timed = Timed(monkeypatch)
+    for _ in range(3):
+        timed.wait(1.5 * TURN_S)
+    assert [timed.next() for _ in range(3)] == [0, 0, 0]
+    assert len(timed.done) == 3
+
+
+def test_who_has_achieved_nothing_is_not_at_work_however_seldom_it_asks(monkeypatch):
+    timed = Timed(monkeypatch)
+    quiet = timed.fairness.account("192.0.2.8")
+    quiet.charge(timed.seconds, timed.seconds, 0, sending=False)
+    timed.seconds += 1_000
+    timed.fairness.charge(quiet, timed.seconds, 0)
+    assert quiet.is_favoured
+    timed.wait(TURN_S)
+    assert timed.next() == 0
+
+
+def test_while_the_favoured_are_at_work_a_turn_is_shorter(monkeypatch):
+    timed = Timed(monkeypatch)
+    for _ in range(20):
+        timed.wait(TURN_S / 7.5)
+    timed.next()
+    assert len(timed.done) == 8
+    timed.favoured_works()
+    timed.next()
+    assert len(timed.done) == 8 + 8 // SHORTER
+
+
+def test_a_turn_comes_at_the_end_of_a_commit_and_not_beside_it(monkeypatch):
+    timed = Timed(monkeypatch)
+    timed.fairness.is_committing = lambda: True
+    timed.favoured_works()
+    timed.wait(0)
+
+    assert timed.next() == 2
+    assert not timed.done
+    timed.fairness.give_way(lambda: timed.done.append("commit"))
+    timed.next()
+    assert timed.done == ["other", "commit"]
+    assert not timed.waited
+
+
+def test_a_turn_that_is_not_due_does_not_hold_up_the_next_commit(monkeypatch):
+    timed = Timed(monkeypatch)
+    timed.fairness.give_way(lambda: timed.done.append("commit"))
+    timed.favoured_works()
+    timed.wait(0)
+    timed.fairness.give_way(lambda: timed.done.append("commit"))
+    assert timed.done == ["commit", "commit"]
+
+
+def test_a_commit_that_takes_long_is_not_waited_for(monkeypatch):
+    timed = Timed(monkeypatch)
+    timed.fairness.is_committing = lambda: True
+    timed.favoured_works()
+    timed.wait(0)
+    timed.next()
+    assert timed.next() == COMMIT_S / TURN_S
+    assert timed.done == ["other"]
+
+
+def test_a_fault_in_a_turn_does_not_keep_the_next_commit_from_beginning(monkeypatch):
+    timed = Timed(monkeypatch)
+    timed.favoured_works()
+    timed.fairness.wait(timed.fairness.account("192.0.2.1"), lambda: 1 / 0)
+    timed.seconds += 2 * TURN_S
+    timed.fairness.give_way(lambda: timed.done.append("commit"))
+    with pytest.raises(ZeroDivisionError):
+        timed.next()
+    assert timed.done == ["commit"]
+
+
+def test_who_comes_back_to_an_address_that_has_achieved_something_comes_first(world):
+    good = world.account("192.0.2.5")
+    world.work(good, 0.000_05, earned=100)
+    crowd(world)
+    world.ask("back again", world.account("192.0.2.5"))
+    world.turn()
+    assert world.done[0] == "back again"
+
+
+def test_what_an_address_has_achieved_is_forgotten_and_worth_nothing_to_who_abuses_it(world):
+    world.work(world.account("192.0.2.5"), 0.000_05, earned=100)
+    assert world.account("192.0.2.5").comes_first(sending=False)
+    world.work(world.account("192.0.2.5"), 2 * WELCOME_USED_S)
+    assert not world.account("192.0.2.5").comes_first(sending=False)
+
+    world.work(world.account("192.0.2.6"), 0.000_05, earned=10**9)
+    world.seconds += 9 * GOODWILL_HALF_LIFE_S
+    assert world.account("192.0.2.6").comes_first(sending=False)
+    world.seconds += GOODWILL_HALF_LIFE_S
+    assert not world.account("192.0.2.6").comes_first(sending=False)
+
+
+def test_coming_back_first_is_used_up(world):
+    world.work(world.account("192.0.2.5"), 0.000_05, earned=100)
+    back = world.account("192.0.2.5")
+    world.work(back, 1.01 * RETURN_S)
+    assert not back.comes_first(sending=False)
 
 
 def test_less_is_read_at_once_while_it_takes_long_to_be_sent_on():

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from hotpath.core.keeping import BLOCKS_A_FILTER, FEW, LOOK, PASSES, STEP, Keeping
+from hotpath.core.keeping import BLOCKS_A_FILTER, FEW, LOOK, PASSES, STEP, URGENT, Keeping
 
 
 class Node:
@@ -157,6 +157,27 @@ def test_with_more_in_memory_it_comes_later(process):
     process.keeping.add_known(100_000 * BLOCKS_A_FILTER)
     process.passes(PASSES + LOOK)
     assert not process.due
+
+
+def test_while_it_is_not_calm_a_full_pass_waits_until_there_is_much_more(process):
+    process.keeping.is_calm = lambda: False
+    base = process.blocks
+    process.blocks = URGENT * base + FEW
+    process.passes()
+    assert not process.due
+    process.blocks += 1
+    process.passes()
+    assert process.run_due() == 1
+
+
+def test_a_full_pass_that_has_waited_comes_when_it_is_calm(process):
+    process.keeping.is_calm = lambda: False
+    process.blocks = 2 * process.blocks + FEW + 1
+    process.passes()
+    assert not process.due
+    process.keeping.is_calm = lambda: True
+    process.passes()
+    assert process.run_due() == 1
 
 
 def test_stopped_it_leaves_the_collector_as_it_was():

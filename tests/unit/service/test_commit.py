@@ -54,6 +54,25 @@ async def test_all_that_a_turn_hands_in_goes_with_one_commit(rig):
     assert await stored(rig) == [b"a", b"b", b"c"]
 
 
+async def test_at_the_end_of_a_commit_others_may_come_before_the_next_one(rig):
+    works, outcome, waiting = count_commits(rig), Outcome(), []
+    committer = rig.core.committer
+    committer.give_way = waiting.append
+    committer.append(KEY, [b"a"], outcome.named("first"))
+    await settle()
+    assert outcome.heard == [("first", None)]
+    assert not committer.is_running
+
+    committer.append(KEY, [b"b"], outcome.named("second"))
+    await settle()
+    assert len(works) == 1
+    waiting.pop()()
+    assert committer.is_running
+    await settle()
+    assert outcome.heard[1:] == [("second", None)]
+    assert await stored(rig) == [b"a", b"b"]
+
+
 async def test_where_others_may_append_what_is_due_it_goes_under_a_name_of_its_own(rig):
     works = count_commits(rig)
     outcome = Outcome()
