@@ -34,7 +34,7 @@ from hotpath.service.waking import Competing, Waking, credit_unknown
 from hotpath.telemetry import Metrics, get_logger
 
 #: Payload bytes read at once when a message is no longer in memory.
-LOAD_BYTES: Final = 262_144
+LOAD_BYTES: Final = 65_536
 #: Dead letters read at once.
 LOAD_LETTERS: Final = 64
 #: How long after a failed read the next one is tried, milliseconds.

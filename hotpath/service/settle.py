@@ -36,8 +36,10 @@ TTL_EXPIRED: Final = "TTLExpiredException"
 REASON: Final = "DeadLetterReason"
 DESCRIPTION: Final = "DeadLetterErrorDescription"
 
-#: Locks that end together and are seen to before others have a turn: a few milliseconds.
-ENDED_AT_ONCE: Final = 512
+#: Locks that end together and are seen to at once, less than half a millisecond, and the pause before
+#: the next, milliseconds: there may be tens of thousands.
+ENDED_AT_ONCE: Final = 128
+ENDED_PAUSE_MS: Final = 2
 #: Longest reason or description kept, characters.
 TEXT_MAX: Final = 4_096
 
@@ -73,7 +75,7 @@ class Settling:
         self._ends: list[tuple[int, int, Subscription, LockTable]] = []
         self._order = count()
         self._timer: TimerHandle | None = None
-        self._timer_at = 0
+        self._timer_at = self._not_before_ms = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.wake: Callable[[Subscription], None] = lambda _: None
 
@@ -443,7 +445,7 @@ class Settling:
         """Set the one timer to the earliest end."""
         if not self._ends:
             return
-        deadline = self._ends[0][0]
+        deadline = max(self._ends[0][0], self._not_before_ms)
         if self._timer is not None:
             if self._timer_at <= deadline:
                 return
@@ -460,6 +462,8 @@ class Settling:
             if subscription.deleted:
                 continue
             left -= self._end_locks(subscription, locks, now_ms, limit=left)
+            if left <= 0:
+                self._not_before_ms = now_ms + ENDED_PAUSE_MS
             self.watch(subscription, locks)
             if left <= 0:
                 break
