@@ -33,7 +33,7 @@ def amqp_edge(core: Core, access: Access, feeds: FeedServices | None = None) -> 
         metrics=core.metrics,
     )
     core.keys.on_retired = core.revoking.on_revoked = edge.recheck
-    edge.alternate_with(core.committer)
+    edge.alternate_with(core.committer, core.delivering)
     return edge
 
 

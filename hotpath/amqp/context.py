@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from hotpath.amqp.management import ManagementNodes
 
 PRODUCT: Final = "hotpath"
-#: Bytes of deliveries for one that is not favoured, each time, while others wait: a fraction of a
-#: millisecond.
+#: Bytes of deliveries for one that is not favoured, each time, while some wait and the favoured are at
+#: work: a fraction of a millisecond.
 SMALL_SEND_BYTES: Final = 16_384
 
 
@@ -89,13 +89,13 @@ class Turn:
                 others.append(connection)
             elif fairness.is_contended:
                 # Who has only been there for long may be favoured, too.
-                self._flush(connection, None if connection.earned else SMALL_SEND_BYTES)
+                self._flush(connection, None if connection.earned else self._others_bytes)
             else:
                 connection.flush()
         self._on_flushed(fairness.now() - began)
         for connection in others:
             if fairness.may_go(connection.account, sending=True):
-                self._flush(connection, SMALL_SEND_BYTES if fairness.is_contended else None)
+                self._flush(connection, self._others_bytes)
             else:
                 self._late.add(connection)
                 go_on = partial(self._flush_late, connection)
@@ -103,7 +103,11 @@ class Turn:
 
     def _flush_late(self, connection: Flushable) -> None:
         self._late.discard(connection)
-        self._flush(connection, SMALL_SEND_BYTES)
+        self._flush(connection, self._others_bytes)
+
+    @property
+    def _others_bytes(self) -> int | None:
+        return SMALL_SEND_BYTES if self._fairness.is_pressed else None
 
     def _flush(self, connection: Flushable, bytes_max: int | None) -> None:
         started = self._fairness.now()

@@ -246,7 +246,7 @@ class Fairness:
     ) -> None:
         self.now = now
         self._idle_s = self._rest_s = idle_s
-        self.turn_s = turn_s
+        self.turn_s = self._limit_s = turn_s
         self._later = later or self._call_later
         self._spent = 0.0
         self._is_turn_due = self._is_at_work = False
@@ -287,9 +287,14 @@ class Fairness:
         return self._origins[address].used(self.now()) > BUSY_USED_S
 
     @property
+    def is_pressed(self) -> bool:
+        """Whether somebody waits while the favoured are at work: what others get is to be short."""
+        return bool(self._waiting) and self._limit_s < self.turn_s
+
+    @property
     def has_time(self) -> bool:
         """Whether nobody waits, and there is time left in this turn."""
-        return not self._waiting and self._spent < self.turn_s
+        return not self._waiting and self._spent < self._limit_s
 
     def may_go(self, account: Account, *, sending: bool = False) -> bool:
         """Whether what a connection has to do may be done now; if not, it has to `wait`.
@@ -298,7 +303,7 @@ class Fairness:
         """
         if account.is_favoured:
             return True
-        if self._spent >= self.turn_s:
+        if self._spent >= self._limit_s:
             return False
         if not self._waiting:
             return True
@@ -399,9 +404,8 @@ class Fairness:
         self._is_turn_due = False
         self._spent = 0.0
         began = self.now()
-        limit = self.turn_s / SHORTER if self._is_at_work else self.turn_s
         for _ in range(AT_ONCE):
-            if not self._waiting or max(self._spent, self.now() - began) >= limit:
+            if not self._waiting or max(self._spent, self.now() - began) >= self._limit_s:
                 break
             self._take()()
         took_s = self.now() - began
@@ -417,7 +421,9 @@ class Fairness:
         if self._is_at_work:
             self._is_at_work = False
             self._at_work_until_s = now_s + AT_WORK_S
-        if self._idle_s and now_s < self._at_work_until_s:
+        is_at_work = self._idle_s > 0 and now_s < self._at_work_until_s
+        self._limit_s = self.turn_s / SHORTER if is_at_work else self.turn_s
+        if is_at_work:
             self._turn_from_s = now_s + self._rest_s
             self._timer = loop.call_later(self._rest_s, self._come_between, callback)
         else:
@@ -444,6 +450,13 @@ class Fairness:
         self._timer.cancel()
         self._timer = None
         loop.call_soon(self._turn_and, go_on)
+
+    async def stand_back(self) -> None:
+        """A turn of the event loop; while others wait and the favoured are at work, as long as a rest.
+
+        For work that is nobody's own and has no end: reading for feeds that are behind.
+        """
+        await asyncio.sleep(self._idle_s if self.is_pressed else 0)
 
     def _turn_and(self, go_on: Callable[[], None]) -> None:
         try:

@@ -28,6 +28,7 @@ from hotpath.ports import Clock, LogFailure
 from hotpath.service.access import Access
 from hotpath.service.clock import SystemClock, sleep_until, stopwatch
 from hotpath.service.commit import Committer
+from hotpath.service.deliver import Delivering
 from hotpath.service.feeds import FeedServices
 from hotpath.service.points import PointPublishing
 from hotpath.service.publish import Publishing
@@ -91,15 +92,16 @@ class AmqpEdge:
     def __len__(self) -> int:
         return len(self._connections)
 
-    def alternate_with(self, committer: Committer) -> None:
+    def alternate_with(self, committer: Committer, delivering: Delivering) -> None:
         """Let connections that have to wait have their turns between commits rather than beside them.
 
-        And while some wait the cycle collector does not stop everything.
+        And while some wait the cycle collector does not stop everything, and who is behind gets on slower.
         """
         fairness = self._context.fairness
         KEEPING.is_calm = lambda: not fairness.is_contended
         fairness.is_committing = lambda: committer.is_running
         committer.give_way = fairness.give_way
+        delivering.replay.give_way = fairness.stand_back
 
     # Listening
 

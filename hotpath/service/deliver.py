@@ -202,7 +202,7 @@ class Delivering:
         self._loading: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._pulled: dict[Count, int] = {}
-        self._replay = Replay(topics, self._has_receiver, self.wake)
+        self.replay = Replay(topics, self._has_receiver, self.wake)
         self._counting = asyncio.Semaphore(1)
         #: Hears of all that is handed out; for tracing.
         self.on_taken: Callable[[Subscription, Sequence[Taken]], None] | None = None
@@ -423,7 +423,7 @@ class Delivering:
         if feed.missing is not None:
             self._load(receiver, feed.missing)
         if subscription.behind_at is not None and feed is subscription:
-            self._replay.start(subscription)
+            self.replay.start(subscription)
 
     def _load(self, receiver: Receiver, seq: int) -> None:
         """Read what stands in the way, once however many ask."""
@@ -485,4 +485,4 @@ class Delivering:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._replay.close()
+        await self.replay.close()

@@ -7,7 +7,7 @@ a receiver is left alone: it costs a cursor.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from hotpath.core.subscription import Subscription
@@ -17,8 +17,12 @@ from hotpath.ports import LogFailure
 from hotpath.service.topics import TopicLog, Topics
 from hotpath.telemetry import get_logger
 
-#: Payload bytes read from the log at once.
+#: Payload bytes read from the log at once, and how many batches that may be, about: small ones take
+#: their time each, some microseconds, before the first can be matched.
 READ_BYTES: Final = 1_048_576
+READ_BATCHES: Final = 256
+#: After so long others have a turn of the loop, seconds; a batch is matched in one go.
+TURN_S: Final = 0.000_5
 #: From this many subscriptions at one position, the topic's index is cheaper than each filter.
 GROUP_MIN: Final = 12
 RETRY_S: Final = 1.0
@@ -26,8 +30,17 @@ RETRY_S: Final = 1.0
 _log = get_logger("hotpath.replay")
 
 
+async def _one_turn() -> None:
+    """Where nobody says otherwise."""
+    await asyncio.sleep(0)
+
+
 class Replay:
-    """Reads on for subscriptions that are behind and have a receiver."""
+    """Reads on for subscriptions that are behind and have a receiver.
+
+    Attributes:
+        give_way: Lets others have their turn; longer when there is more to do than time.
+    """
 
     def __init__(
         self,
@@ -39,6 +52,9 @@ class Replay:
         self._wanted = wanted
         self._wake = wake
         self._tasks: dict[TopicKey, asyncio.Task[None]] = {}
+        self._read_bytes = READ_BYTES
+        self._turn_until_s = 0.0
+        self.give_way: Callable[[], Awaitable[None]] = _one_turn
 
     def start(self, subscription: Subscription) -> None:
         """See to it that a subscription that is behind gets on."""
@@ -83,7 +99,8 @@ class Replay:
         # What is committed while the log is read may be missing in the answer.
         routed_to = topic.routed_to
         if at < routed_to:
-            batches = await self._topics.load(topic.key, at, bytes_max=READ_BYTES)
+            batches = await self._topics.load(topic.key, at, bytes_max=self._read_bytes)
+            self._fit(batches)
             batches = [batch for batch in batches if batch.first_seq < routed_to]
             if not batches:
                 self._skip(waiting, at, routed_to)
@@ -93,9 +110,23 @@ class Replay:
                 self._skip(waiting, at, batch.first_seq)
                 self._refill(topic, batch, waiting)
                 at = batch.end_seq
-                # One batch a turn of the loop: a long catch-up delays nobody by more.
-                await asyncio.sleep(0)
+                await self._let_others()
         self._all_caught_up(topic, waiting)
+
+    async def _let_others(self) -> None:
+        """A long catch-up delays nobody by more than a batch."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._turn_until_s:
+            await self.give_way()
+            self._turn_until_s = loop.time() + TURN_S
+
+    def _fit(self, batches: Sequence[Batch]) -> None:
+        """This was read: the next reading is to bring fewer, or may bring more."""
+        if len(batches) > READ_BATCHES:
+            fewer = self._read_bytes * READ_BATCHES // len(batches)
+            self._read_bytes = max(fewer, READ_BYTES // READ_BATCHES)
+        elif sum(batch.byte_size for batch in batches) > self._read_bytes // 2:
+            self._read_bytes = min(2 * self._read_bytes, READ_BYTES)
 
     def _skip(self, waiting: list[Subscription], from_seq: int, to_seq: int) -> None:
         """The log has nothing between two numbers any more: retention, or damage."""

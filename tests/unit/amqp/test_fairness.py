@@ -314,28 +314,26 @@ async def test_favoured_connections_are_flushed_first_and_others_as_time_goes(wo
     assert world.done == ["good", "0", "1", "2", "3", "4"]
 
 
-async def test_while_some_wait_only_who_achieves_something_is_sent_much_at_once(world):
+async def test_while_the_favoured_are_at_work_others_are_sent_little_at_once(world, monkeypatch):
     turn = Turn(world.fairness)
-    alone = Dirty(world, "alone", favoured=False)
+    pressed = [False]
+    monkeypatch.setattr(Fairness, "is_pressed", property(lambda _: pressed[0]))
+    alone, late = (Dirty(world, name, favoured=False) for name in ("alone", "late"))
     turn.mark(alone)
     await asyncio.sleep(0)
     assert alone.bytes_max is None
-    world.turn()
 
-    good = Dirty(world, "good", favoured=True)
-    quiet = Dirty(world, "quiet", favoured=True)
+    pressed[0] = True
+    crowd(world)
+    good, quiet = (Dirty(world, name, favoured=True) for name in ("good", "quiet"))
     good.earned = 100
-    others = [Dirty(world, str(number), favoured=False) for number in range(4)]
-    for each in others:
+    for each in (good, quiet, late):
         turn.mark(each)
     await asyncio.sleep(0)
-    for each in (good, quiet):
-        turn.mark(each)
-    await asyncio.sleep(0)
-    for _ in range(4):
+    for _ in range(9):
         world.turn()
     assert good.bytes_max is None
-    assert quiet.bytes_max == others[-1].bytes_max == SMALL_SEND_BYTES
+    assert quiet.bytes_max == late.bytes_max == SMALL_SEND_BYTES
 
 
 async def test_a_connection_that_is_late_is_flushed_once(world):
@@ -565,13 +563,15 @@ def test_who_has_achieved_nothing_is_not_at_work_however_seldom_it_asks(monkeypa
 
 def test_while_the_favoured_are_at_work_a_turn_is_shorter(monkeypatch):
     timed = Timed(monkeypatch)
-    for _ in range(20):
+    for _ in range(30):
         timed.wait(TURN_S / 7.5)
     timed.next()
     assert len(timed.done) == 8
     timed.favoured_works()
     timed.next()
-    assert len(timed.done) == 8 + 8 // SHORTER
+    assert len(timed.done) == 16
+    timed.next()
+    assert len(timed.done) == 16 + 8 // SHORTER
 
 
 def test_a_turn_comes_at_the_end_of_a_commit_and_not_beside_it(monkeypatch):
@@ -605,6 +605,25 @@ def test_a_commit_that_takes_long_is_not_waited_for(monkeypatch):
     timed.next()
     assert timed.next() == COMMIT_S / TURN_S
     assert timed.done == ["other"]
+
+
+async def test_work_that_has_no_end_stands_back_while_some_wait_and_the_favoured_work(monkeypatch):
+    slept = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(round(seconds / TURN_S, 6))
+
+    timed = Timed(monkeypatch)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    await timed.fairness.stand_back()
+    timed.wait(0)
+    await timed.fairness.stand_back()
+    timed.favoured_works()
+    for _ in range(2):
+        timed.wait(2 * TURN_S)
+    timed.next()
+    await timed.fairness.stand_back()
+    assert slept == [0, 0, 2]
 
 
 def test_a_fault_in_a_turn_does_not_keep_the_next_commit_from_beginning(monkeypatch):

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from hotpath.model.message import Batch
 from hotpath.service import replay
 from tests.support.clock import settle
 from tests.unit.service.rig import KEY, Rig, message
@@ -196,6 +197,41 @@ async def test_many_at_one_position_share_the_reads_and_the_index(start):
     assert len(rig.log.reads) < 5
 
 
+def batches_of(count: int, payload: bytes) -> list[Batch]:
+    return [Batch(KEY, 1 + each, enqueued_ms=1, payloads=[payload]) for each in range(count)]
+
+
+async def test_of_small_batches_less_is_read_at_once_and_of_large_ones_more_again(rig):
+    replaying = rig.core.delivering.replay
+    replaying._fit(batches_of(4 * replay.READ_BATCHES, b"small"))
+    assert replaying._read_bytes == replay.READ_BYTES // 4
+    replaying._fit(batches_of(1, b"few"))
+    assert replaying._read_bytes == replay.READ_BYTES // 4
+    replaying._fit(batches_of(500 * replay.READ_BATCHES, b""))
+    assert replaying._read_bytes == replay.READ_BYTES // replay.READ_BATCHES
+
+    large = bytes(replay.READ_BYTES)
+    for _ in range(20):
+        replaying._fit(batches_of(1, large))
+    assert replaying._read_bytes == replay.READ_BYTES
+
+
+async def test_a_long_catch_up_gives_way_to_others_from_the_first_batch_on(rig):
+    gone = []
+
+    async def give_way() -> None:
+        gone.append(subscription.behind_at)
+        await asyncio.sleep(0)
+
+    for value in range(50):
+        await rig.publish(value)
+    evict(rig)
+    rig.core.delivering.replay.give_way = give_way
+    subscription = await rig.create(start_from_ms=0)
+    assert await read_out(rig.read(subscription)) == list(range(1, 51))
+    assert gone
+
+
 async def test_a_subscription_deleted_during_its_replay_ends_it(rig):
     for value in range(5):
         await rig.publish(value)
@@ -211,7 +247,7 @@ async def test_a_subscription_deleted_during_its_replay_ends_it(rig):
     rig.log.resume_reads()
     await settle()
     assert reader.pull() == []
-    assert rig.core.delivering._replay._tasks == {}
+    assert rig.core.delivering.replay._tasks == {}
     assert rig.core.topics.get(KEY).behind == set()
 
 
