@@ -255,7 +255,7 @@ class Settings(BaseSettings):
         1.0,
         ge=0.1,
         le=1_000,
-        description="Time at once for connections without useful work, a third of all when they are many, ms",
+        description="Time at once for connections without useful work, half of it while others do some, ms",
     )
     strikes_max: int = Field(
         20, ge=0, description="Misbehaved connections at which an address is barred; 0: never"

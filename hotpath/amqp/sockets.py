@@ -158,7 +158,12 @@ class SocketSink(asyncio.BufferedProtocol):
         connection, self._connection, self._transport = self._connection, None, None
         if connection is None:
             self._left()
-        elif self._fairness.has_time:
+        elif (
+            self._fairness.has_time
+            or connection.earned
+            or connection.account.comes_first(sending=False)
+        ):
+            # What it has locked is for others now, who come back sooner than strangers do.
             self._leave(connection)
         else:
             # Thousands may go at once.

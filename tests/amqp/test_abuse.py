@@ -241,6 +241,14 @@ def test_those_that_leave_by_the_thousand_leave_in_their_turn(busy):
     assert connection.heard == b""
 
 
+def test_who_has_achieved_something_leaves_at_once_and_gives_back_what_it_has_locked(busy):
+    sink, connection, _, left = busy
+    connection.earned = 1
+    sink.connection_lost(None)
+    assert connection.is_lost
+    assert left == [True]
+
+
 async def test_a_listener_accepts_so_many_a_second(tmp_path):
     bounds = {"accepts_per_second": 5}
     async with running_broker(tmp_path, clock=SystemClock(), **bounds) as broker:
