@@ -332,10 +332,10 @@ class Fairness:
                 self._ranked = [each for each in self._ranked if each[1] in self._waiting]
                 heapify(self._ranked)
 
-    def _put(self, wait: _Wait) -> None:
+    def _put(self, wait: _Wait, *, first: bool = False) -> None:
         number, account = next(self._numbers), wait.account
         self._waiting[number] = wait
-        if account.comes_first(sending=wait.sending):
+        if first or account.comes_first(sending=wait.sending):
             self._first.append(number)
         else:
             account.waits.add(number)
@@ -362,9 +362,16 @@ class Fairness:
         account.charge(began, ended, earned, sending=sending)
         self._advance(account)
 
-    def wait(self, account: Account, go_on: Callable[[], None], *, sending: bool = False) -> None:
-        """Call `go_on` when it is this connection's turn."""
-        self._put(_Wait(account, go_on, sending))
+    def wait(
+        self,
+        account: Account,
+        go_on: Callable[[], None],
+        *,
+        sending: bool = False,
+        first: bool = False,
+    ) -> None:
+        """Call `go_on` when it is this connection's turn; with `first`, as one that comes first."""
+        self._put(_Wait(account, go_on, sending), first=first)
         self._expect_turn()
 
     async def turn_of(self, account: Account) -> None:

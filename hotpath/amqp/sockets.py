@@ -158,16 +158,13 @@ class SocketSink(asyncio.BufferedProtocol):
         connection, self._connection, self._transport = self._connection, None, None
         if connection is None:
             self._left()
-        elif (
-            self._fairness.has_time
-            or connection.earned
-            or connection.account.comes_first(sending=False)
-        ):
-            # What it has locked is for others now, who come back sooner than strangers do.
+        elif self._fairness.has_time:
             self._leave(connection)
         else:
-            # Thousands may go at once.
-            self._fairness.wait(connection.account, partial(self._leave, connection))
+            # Thousands may go at once. What one that has achieved something has locked is for others
+            # now: it goes before whoever comes after it.
+            leave = partial(self._leave, connection)
+            self._fairness.wait(connection.account, leave, first=connection.earned > 0)
 
     def _leave(self, connection: Connection) -> None:
         began = self._fairness.now()

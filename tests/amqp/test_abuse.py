@@ -241,11 +241,19 @@ def test_those_that_leave_by_the_thousand_leave_in_their_turn(busy):
     assert connection.heard == b""
 
 
-def test_who_has_achieved_something_leaves_at_once_and_gives_back_what_it_has_locked(busy):
-    sink, connection, _, left = busy
+def test_who_has_achieved_something_leaves_before_those_that_waited_and_who_comes_after_it(busy):
+    sink, connection, callbacks, left = busy
+    fairness, order = sink._fairness, []
+    fairness.wait(fairness.account(BAD), lambda: order.append("crowd"))
     connection.earned = 1
+    connection.lost = lambda: order.append("left")
     sink.connection_lost(None)
-    assert connection.is_lost
+    assert not left
+    fairness.wait(fairness.account(BAD), lambda: order.append("came"), first=True)
+
+    callbacks.pop()()
+
+    assert order == ["left", "came", "crowd"]
     assert left == [True]
 
 
