@@ -15,6 +15,12 @@ from hotpath.ports import Clock
 
 MARK_MS: Final = 25_000
 BEAT_MS: Final = 20_000
+_ADRIFT_MS: Final = 100
+"""How far wall clock and service time may drift apart before times are told by the new distance.
+
+Both are whole milliseconds that begin at different moments, so the distance as it is just now
+swings by one; what has not changed is told the same each time, and on every node.
+"""
 
 
 class Liveness:
@@ -24,6 +30,7 @@ class Liveness:
         self._clock = clock
         self._base_ms = base_ms or 0
         self._offset_ms = self._base_ms - clock.ticks_ms()
+        self._wall_offset_ms = clock.now_ms() - self._base_ms
         self.on_mark: Callable[[Subscription], None] = lambda _: None
 
     def service_ms(self) -> int:
@@ -82,4 +89,7 @@ class Liveness:
 
     def wall_ms(self, service_ms: int) -> int:
         """A service time of this run as wall-clock milliseconds, for people."""
-        return self._clock.now_ms() - (self.service_ms() - service_ms)
+        offset_ms = self._clock.now_ms() - self.service_ms()
+        if abs(offset_ms - self._wall_offset_ms) > _ADRIFT_MS:
+            self._wall_offset_ms = offset_ms
+        return service_ms + self._wall_offset_ms

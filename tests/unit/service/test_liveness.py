@@ -49,6 +49,25 @@ async def test_a_jump_of_the_wall_clock_changes_no_idle_time(rig):
     assert idle_ms(rig, subscription) == MINUTE_MS
 
 
+async def test_times_that_did_not_change_are_told_the_same_each_time(rig):
+    """Two clocks of whole milliseconds do not go on at the same moment."""
+    subscription = await rig.create()
+    told = rig.figures(subscription)
+    for swing_ms in (1, -1, -1, 1):
+        rig.clock.jump_wall(swing_ms)
+        await rig.clock.advance(1_000)
+        assert rig.figures(subscription) == told
+
+
+async def test_times_are_told_by_the_wall_clock_as_it_is_set_now(rig):
+    subscription = await rig.create()
+    told = rig.figures(subscription)
+    rig.clock.jump_wall(86_400_000)
+    figures = rig.figures(subscription)
+    assert figures.last_activity_ms == told.last_activity_ms + 86_400_000
+    assert figures.expires_ms == told.expires_ms + 86_400_000
+
+
 async def check_crash(rig: Rig, subscription, last_active_ticks: int) -> None:
     """A crash now: the idle time is not shortened and grows by less than a minute."""
     true_idle_ms = rig.clock.ticks_ms() - last_active_ticks
