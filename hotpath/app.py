@@ -129,7 +129,7 @@ class App:
             reaper.start()
             self._exits.push_async_callback(reaper.stop)
         await self._join()
-        self._exits.callback(tune_interpreter(asyncio.get_running_loop().call_soon_threadsafe))
+        self._exits.callback(tune_interpreter(asyncio.get_running_loop()))
         return {
             name: self._urls[name]
             for name in ("http", "https", "amqp", "amqps")

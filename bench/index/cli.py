@@ -1,10 +1,12 @@
 """The command line: `python -m bench.index`."""
 
 import argparse
+import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -85,9 +87,16 @@ def table(costs: Sequence[Cost]) -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
-    # Filters bring no full pass of the collector nearer, so there is none to be done.
-    due: list[Callable[[], None]] = []
-    tune_interpreter(due.append)
+    # Filters bring no full pass of the collector nearer, so this loop has nothing to do.
+    with closing(asyncio.new_event_loop()) as loop:
+        leave_as_it_was = tune_interpreter(loop)
+        try:
+            return _measure_all(options)
+        finally:
+            leave_as_it_was()
+
+
+def _measure_all(options: argparse.Namespace) -> int:
     about = report.environment(Path(tempfile.gettempdir()))
     costs = []
     for workload in _chosen(options):

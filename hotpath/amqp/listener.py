@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
 from itertools import count
+from traceback import clear_frames
 from typing import Final
 
 from hotpath.amqp.admission import Admission, Ticket
@@ -95,10 +96,9 @@ class AmqpEdge:
     def alternate_with(self, committer: Committer, delivering: Delivering) -> None:
         """Let connections that have to wait have their turns between commits rather than beside them.
 
-        And while some wait the cycle collector does not stop everything, and who is behind gets on slower.
+        And while some wait, who is behind gets on slower.
         """
         fairness = self._context.fairness
-        KEEPING.is_calm = lambda: not fairness.is_contended
         fairness.is_committing = lambda: committer.is_running
         committer.give_way = fairness.give_way
         delivering.replay.give_way = fairness.stand_back
@@ -179,6 +179,8 @@ class AmqpEdge:
             )
         except OSError as error:
             _log.info("no connection", extra={"peer": ticket.address, "reason": str(error)})
+            # asyncio's frames hold the error and the TLS buffers, and the error holds the frames.
+            clear_frames(error.__traceback__)
             ticket.leave()
         except asyncio.CancelledError:
             ticket.leave()

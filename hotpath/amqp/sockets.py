@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from hotpath.amqp.connection import Connection
 from hotpath.amqp.fairness import Fairness
+from hotpath.interpreter import release, socket_transport
 
 #: Bytes read from a socket at once, at the most.
 READ_BYTES: Final = 262_144
@@ -83,11 +84,13 @@ class SocketSink(asyncio.BufferedProtocol):
         self._adopt = adopt
         self._left = left
         self._transport: asyncio.Transport | None = None
+        self._socket_transport: asyncio.BaseTransport | None = None
         self._connection: Connection | None = None
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._socket_transport = socket_transport(transport)
         high = self._output_bytes_max
         self._transport.set_write_buffer_limits(high=high - 1, low=high // 4)
         self._connection = self._adopt(self)
@@ -156,6 +159,8 @@ class SocketSink(asyncio.BufferedProtocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         connection, self._connection, self._transport = self._connection, None, None
+        release(self._socket_transport)
+        self._socket_transport = None
         if connection is None:
             self._left()
         elif self._fairness.has_time:

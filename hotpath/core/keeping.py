@@ -8,20 +8,22 @@ So the collector looks at each object once, early, and what is left after that g
     pass        when there are STEP more objects than at the last: about a quarter of a millisecond.
                 Not more: where as many old objects go as new ones come, thousands of waits and of
                 messages, the difference grows slowly, and all the new ones are walked
-    full pass   over everything, when what stays has doubled, or after very many passes; while there is
-                more to do than time it waits until what stays is eight times as much
+    full pass   over everything, when what stays has doubled, in a second in which there was next to
+                nothing to do; without such a second when what stays is eight times as much
 
 What comes with filters and with connections is known to stay and to form no cycles that outlive it,
 so it does not bring a full pass nearer: subscriptions come by the hundred thousand, and connections by
 the thousand when somebody means ill, which is no time to stop for half a second.
 
 What is out of sight is freed as always when nothing refers to it; only a cycle that began to live
-before a pass and ended after it stays until the next full pass.
+before a pass and ended after it stays until the next full pass. Nothing that comes and goes in
+numbers leaves such a cycle (`tests/amqp/test_release.py`), so there is no hurry.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import sys
 import threading
 import time
@@ -32,18 +34,19 @@ from typing import Final
 STEP: Final = 250
 #: The number of blocks is looked at once in so many passes: that takes a tenth of a millisecond.
 LOOK: Final = 256
-#: So many times as much has to stay when it is not calm.
+#: It is quiet when the thread has worked for so much of so many seconds.
+QUIET_SHARE: Final = 0.05
+QUIET_S: Final = 1.0
+#: So many times as much has to stay when it never is.
 URGENT: Final = 8
 #: With fewer blocks of memory a full pass is not worth a thought.
 FEW: Final = 500_000
-#: After so many passes one over everything, at the earliest.
-PASSES: Final = 40_000
 #: Blocks of memory that come with a filter, and with a connection that has a link.
 BLOCKS_A_FILTER: Final = 60
 BLOCKS_A_CONNECTION: Final = 150
 
-#: Calls something back soon, from whatever thread.
-Later = Callable[[Callable[[], None]], object]
+#: Calls something back after so many seconds, in the thread that called `start`; from whatever thread.
+Later = Callable[[float, Callable[[], None]], object]
 
 
 class Keeping:
@@ -51,9 +54,9 @@ class Keeping:
 
     Args:
         blocks: How many blocks of memory the process has.
+        worked_s: Seconds that the calling thread has worked.
 
     Attributes:
-        is_calm: Says whether nobody would have to wait longer for a full pass.
         spent_s: Seconds that passes have taken of the thread that called `start`.
     """
 
@@ -66,20 +69,25 @@ class Keeping:
         "_later",
         "_old_threshold",
         "_passes",
+        "_seen_s",
         "_thread",
-        "is_calm",
+        "_worked_s",
         "spent_s",
     )
 
-    def __init__(self, blocks: Callable[[], int] = sys.getallocatedblocks) -> None:
+    def __init__(
+        self,
+        blocks: Callable[[], int] = sys.getallocatedblocks,
+        worked_s: Callable[[], float] = time.thread_time,
+    ) -> None:
         self._blocks = blocks
+        self._worked_s = worked_s
         self._later: Later | None = None
-        self.is_calm: Callable[[], bool] = _always
         self._old_threshold = gc.get_threshold()
         self._known = self._base = self._passes = 0
         self._is_due = False
         self._thread = threading.get_ident()
-        self._began_s = self.spent_s = 0.0
+        self._began_s = self.spent_s = self._seen_s = 0.0
 
     def add_known(self, blocks: int) -> None:
         """So many blocks of memory have come that stay, or have gone if it is negative."""
@@ -99,7 +107,6 @@ class Keeping:
         """Leave the collector as it was found."""
         if self._later is not None:
             self._later = None
-            self.is_calm = _always
             gc.callbacks.remove(self._on_pass)
             gc.set_threshold(*self._old_threshold)
             gc.unfreeze()
@@ -116,31 +123,34 @@ class Keeping:
         gc.freeze()
         self._passes += 1
         if self._passes % LOOK == 0 and not self._is_due and self._later is not None:
-            self._is_due = self._is_much()
+            self._is_due = self._has_grown(2)
             if self._is_due:
-                self._later(self._collect_all)
+                self._seen_s = -math.inf
+                self._later(0, self._collect_when_quiet)
 
-    def _is_much(self) -> bool:
-        growth = 1 if self.is_calm() else URGENT // 2
-        if self._blocks() - self._known > 2 * growth * self._base + FEW:
-            return True
-        return self._passes > growth * max(PASSES, 2 * (self._base + self._known) // STEP)
+    def _has_grown(self, times: int) -> bool:
+        return self._blocks() - self._known > times * self._base + FEW
+
+    def _collect_when_quiet(self) -> None:
+        """Look at everything now, or ask again later, or not at all if there is less by now."""
+        self._is_due = False
+        if self._later is None or not self._has_grown(2):
+            return
+        worked_s = self._worked_s()
+        quiet = worked_s - self._seen_s < QUIET_SHARE * QUIET_S
+        if quiet or self._has_grown(URGENT):
+            self._collect_all()
+        else:
+            self._is_due, self._seen_s = True, worked_s
+            self._later(QUIET_S, self._collect_when_quiet)
 
     def _collect_all(self) -> None:
-        self._is_due = False
-        if self._later is None:
-            return
         gc.unfreeze()
         gc.collect()
         gc.freeze()
         self._passes = 0
         # Connections that only stand have less than was said: below nothing, all would be much.
         self._base = max(self._blocks() - self._known, 0)
-
-
-def _always() -> bool:
-    """Where nobody says otherwise."""
-    return True
 
 
 #: The collector belongs to the process, and so does this.

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import partial
 from itertools import islice
+from traceback import clear_frames
 from typing import Final
 
 from aiohttp import web
@@ -36,6 +37,10 @@ MakeProtocol = Callable[["Ticket"], asyncio.Protocol]
 _log = get_logger("hotpath.rest.listener")
 
 
+def _nothing() -> None:
+    """There is no connection to close."""
+
+
 class Ticket:
     """One connection's place, from its accept on.
 
@@ -46,7 +51,7 @@ class Ticket:
 
     def __init__(self, admission: "Admission", address: str) -> None:
         self.address = address
-        self.evict: Callable[[], None] = lambda: None
+        self.evict: Callable[[], None] = _nothing
         self._admission = admission
         self._vouched = False
         self._left = False
@@ -62,6 +67,7 @@ class Ticket:
         if not self._left:
             self.vouch()
             self._left = True
+            self.evict = _nothing
             self._admission.drop(self)
 
 
@@ -92,8 +98,9 @@ class Admission:
         if len(self._unknown) >= self._settings.max_http_connections_unauthenticated:
             leaving = self._least_welcome()
             self._refused(leaving.address, "unauthenticated")
+            evict = leaving.evict
             leaving.leave()
-            leaving.evict()
+            evict()
         self.total += 1
         self._by_address[address] += 1
         self._unknown_by_address[address] += 1
@@ -229,6 +236,8 @@ class Listener:
             )
         except OSError as error:
             _log.info("no connection", extra={"reason": str(error)})
+            # asyncio's frames hold the error and the TLS buffers, and the error holds the frames.
+            clear_frames(error.__traceback__)
             ticket.leave()
         except asyncio.CancelledError:
             ticket.leave()

@@ -14,6 +14,7 @@ from aiohttp import web
 from typing_extensions import override
 
 from hotpath.config import Endpoint
+from hotpath.interpreter import release, socket_transport
 from hotpath.ports import Clock, TimerHandle
 from hotpath.rest.bodies import BODY_SECONDS
 from hotpath.rest.calls import Call, Guard, Route
@@ -155,10 +156,12 @@ class _Connection(web.RequestHandler):
         self._head_ms = head_ms
         self.ticket = ticket
         self._head_timer: TimerHandle | None = None
+        self._socket_transport: asyncio.BaseTransport | None = None
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._socket_transport = socket_transport(transport)
         self.ticket.evict = self._abort
         self._expect_head()
 
@@ -177,6 +180,7 @@ class _Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._forget_timer()
         self.ticket.leave()
+        release(self._socket_transport)
         lingering = self._task_handler if self._current_request is None else None
         super().connection_lost(exc)
         if lingering is not None:

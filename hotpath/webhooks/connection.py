@@ -18,6 +18,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from hotpath.interpreter import release, socket_transport
 from hotpath.ports import Clock, TimerHandle
 from hotpath.webhooks.address import TargetRefused
 from hotpath.webhooks.response import AnswerReader, BadAnswer
@@ -44,7 +45,15 @@ class Connection(asyncio.Protocol):
         born_ms, idle_since_ms: Monotonic.
     """
 
-    __slots__ = ("_transport", "born_ms", "exchange", "idle_since_ms", "open", "used")
+    __slots__ = (
+        "_socket_transport",
+        "_transport",
+        "born_ms",
+        "exchange",
+        "idle_since_ms",
+        "open",
+        "used",
+    )
 
     def __init__(self, exchange: "Exchange", *, now_ms: int) -> None:
         self.exchange: Exchange | None = exchange
@@ -52,12 +61,14 @@ class Connection(asyncio.Protocol):
         self.open = False
         self.born_ms = self.idle_since_ms = now_ms
         self._transport: asyncio.Transport | None = None
+        self._socket_transport: asyncio.BaseTransport | None = None
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport):
             raise TypeError("a connection needs a stream transport")
         self._transport = transport
+        self._socket_transport = socket_transport(transport)
         self.open = True
         if self.exchange is None:
             self.close()  # The exchange ended while this was being opened.
@@ -78,6 +89,8 @@ class Connection(asyncio.Protocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self.open = False
+        release(self._socket_transport)
+        self._socket_transport = None
         if self.exchange is not None:
             self.exchange.lost(exc)
 

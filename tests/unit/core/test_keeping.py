@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from hotpath.core.keeping import BLOCKS_A_FILTER, FEW, LOOK, PASSES, STEP, URGENT, Keeping
+from hotpath.core.keeping import BLOCKS_A_FILTER, FEW, LOOK, QUIET_S, STEP, URGENT, Keeping
 
 
 class Node:
@@ -21,12 +21,18 @@ class Node:
 
 
 class Process:
-    """A number of blocks that the test says, and full passes that it lets happen."""
+    """A number of blocks and work as the test says, and time that it lets pass."""
 
     def __init__(self) -> None:
         self.blocks = 1_000_000
+        self.is_busy = False
+        self.worked_s = 0.0
         self.due = []
-        self.keeping = Keeping(lambda: self.blocks)
+        self.full = 0
+        self.keeping = Keeping(lambda: self.blocks, lambda: self.worked_s)
+
+    def later(self, seconds, work):
+        self.due.append((seconds, work))
 
     def passes(self, count: int = LOOK) -> None:
         for _ in range(count):
@@ -34,9 +40,24 @@ class Process:
 
     def run_due(self) -> int:
         due, self.due[:] = list(self.due), []
-        for each in due:
-            each()
+        for seconds, work in due:
+            self.worked_s += seconds / 2 if self.is_busy else seconds / 100
+            work()
         return len(due)
+
+    def run_all(self) -> float:
+        """Let everything happen that is to come; the seconds that took."""
+        took_s = 0.0
+        while self.due:
+            took_s += sum(seconds for seconds, _ in self.due)
+            self.run_due()
+        return took_s
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there was a full pass since the last time that this was asked."""
+        before, self.full = self.full, gc.get_stats()[2]["collections"]
+        return self.full > before
 
 
 @pytest.fixture
@@ -47,7 +68,8 @@ def process():
     gc.unfreeze()
     Node.freed = 0
     made = Process()
-    made.keeping.start(made.due.append)
+    made.keeping.start(made.later)
+    assert made.is_done
     yield made
     made.keeping.stop()
     # As all tests find it (`tests/conftest.py`).
@@ -107,7 +129,7 @@ def test_a_cycle_out_of_sight_goes_with_the_next_full_pass(process):
 
     process.blocks = 2 * process.blocks + FEW + 1
     process.passes()
-    assert process.run_due() == 1
+    assert process.run_all() == QUIET_S
     assert Node.freed == 1
 
 
@@ -119,7 +141,8 @@ def test_everything_is_looked_at_when_what_stays_has_doubled(process):
     process.blocks += 1
     process.passes()
     process.passes()
-    assert process.run_due() == 1
+    process.run_all()
+    assert process.is_done
 
     process.passes()
     assert not process.due
@@ -133,58 +156,64 @@ def test_what_is_known_to_stay_brings_it_no_nearer(process):
 
     process.keeping.add_known(-100_000 * BLOCKS_A_FILTER)
     process.passes()
-    assert process.run_due() == 1
+    process.run_all()
+    assert process.is_done
 
 
 def test_when_less_has_come_than_was_said_it_does_not_come_over_and_over(process):
+    process.keeping.stop()
     process.keeping.add_known(3 * process.blocks)
-    process.passes(2 * PASSES)
-    assert process.run_due() == 1
+    process.keeping.start(process.later)
 
     process.passes(2 * LOOK)
     assert not process.due
 
 
-def test_it_comes_after_very_many_passes_anyhow(process):
-    process.passes(PASSES)
-    assert not process.due
+def test_it_waits_for_a_second_with_next_to_nothing_to_do(process):
+    process.is_busy = True
+    process.blocks = 2 * process.blocks + FEW + 1
+    process.passes()
+    for _ in range(3):
+        assert process.run_due() == 1
+        assert not process.is_done
 
-    process.passes(LOOK)
+    process.is_busy = False
     assert process.run_due() == 1
-
-
-def test_with_more_in_memory_it_comes_later(process):
-    process.keeping.add_known(100_000 * BLOCKS_A_FILTER)
-    process.passes(PASSES + LOOK)
+    assert process.is_done
     assert not process.due
 
 
-def test_while_it_is_not_calm_a_full_pass_waits_until_there_is_much_more(process):
-    process.keeping.is_calm = lambda: False
+def test_without_such_a_second_it_comes_when_there_is_much_more(process):
+    process.is_busy = True
     base = process.blocks
     process.blocks = URGENT * base + FEW
     process.passes()
-    assert not process.due
+    assert process.run_due() == 1
+    assert not process.is_done
+
     process.blocks += 1
+    assert process.run_due() == 1
+    assert process.is_done
+
+
+def test_it_does_not_come_when_what_stayed_has_gone_meanwhile(process):
+    process.is_busy = True
+    base = process.blocks
+    process.blocks = 2 * base + FEW + 1
     process.passes()
     assert process.run_due() == 1
 
-
-def test_a_full_pass_that_has_waited_comes_when_it_is_calm(process):
-    process.keeping.is_calm = lambda: False
-    process.blocks = 2 * process.blocks + FEW + 1
-    process.passes()
+    process.blocks, process.is_busy = base, False
+    assert process.run_due() == 1
+    assert not process.is_done
     assert not process.due
-    process.keeping.is_calm = lambda: True
-    process.passes()
-    assert process.run_due() == 1
 
 
 def test_stopped_it_leaves_the_collector_as_it_was():
     gc.unfreeze()
     threshold, callbacks = gc.get_threshold(), list(gc.callbacks)
     keeping = Keeping()
-    keeping.start(lambda work: None)
+    keeping.start(lambda seconds, work: None)
     assert gc.get_freeze_count()
 
     keeping.stop()
