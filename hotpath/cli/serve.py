@@ -22,6 +22,7 @@ from hotpath.cli.settings_options import given_flags, read_settings, settings_op
 from hotpath.config import Settings
 from hotpath.ports import LogFailure
 from hotpath.telemetry import set_up_logging
+from hotpath.timeslices import ask_for_short_slices
 
 
 @click.command("serve", context_settings={"max_content_width": 100})
@@ -73,6 +74,8 @@ def make_app(settings: Settings) -> App:
 
 
 async def _serve(settings: Settings) -> None:
+    # Before there are other threads: they have what this one has.
+    ask_for_short_slices()
     app = make_app(settings)
     stopping = asyncio.Event()
 
