@@ -1,14 +1,17 @@
 """A good client beside a crowd of bad ones: ``python -m bench abuse``.
 
 For each kind of abuse: the good client's latency at a fixed rate with nobody else there, then
-with the crowd, each the median of some rounds, and what memory the broker takes.
+with the crowd, each the median of some rounds, and what memory the broker takes. Of more rounds, those
+count in which the host of a virtual machine gave the least of its processors to others.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,7 +46,7 @@ from bench.hotpath_broker import (
     post,
     prepare,
 )
-from bench.procfs import read_usage
+from bench.procfs import read_usage, stolen_s
 from bench.report import Row, render
 from bench.workload import MATCH_EVERYTHING, Workload
 
@@ -56,6 +59,10 @@ LEAVE_S = 30.0
 #: What is promised: times the quiet p99, and bytes.
 RATIO_MAX = 5.0
 RSS_MAX = 1_000_000_000
+#: A round in which more of the processors' time went to others of the host is run once more, but all
+#: of one kind together at most so many times as often as asked for.
+STOLEN_MAX = 0.01
+ATTEMPTS = 3
 #: Receivers of one subscription: the crowd shares a few.
 CROWD_SETTINGS = {**SETTINGS, "HOTPATH_RECEIVERS_PER_SUBSCRIPTION_MAX": "100000"}
 
@@ -80,6 +87,7 @@ class Finding:
     refused: int
     quiet_ms: float
     abused_ms: float
+    stolen: float
     rss_bytes: int
     complete: bool
 
@@ -92,6 +100,20 @@ class Finding:
     def kept(self) -> bool:
         """Whether both bounds held and nothing was lost."""
         return self.complete and self.ratio < RATIO_MAX and self.rss_bytes < RSS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One good client: p99 in milliseconds, the share of the processors that it lacked, completeness."""
+
+    p99_ms: float
+    stolen: float
+    complete: bool
+
+
+def calmest(rounds: Sequence[Round], count: int) -> list[Round]:
+    """Those that lacked the processors least; of equal ones the first."""
+    return sorted(rounds, key=lambda each: max(each.stolen, STOLEN_MAX))[:count]
 
 
 def workload(seconds: float) -> Workload:
@@ -155,22 +177,36 @@ def scene(load: Workload, directory: Path) -> Iterator[Scene]:
         )
 
 
-def good_clients(stage: Scene, load: Workload, directory: Path, rounds: int) -> tuple[float, bool]:
-    """One after the other: the median of their p99, and whether everything came to each."""
-    seen = [good_client(stage.endpoint, load, directory) for _ in range(rounds)]
-    return median(p99_ms for p99_ms, _ in seen), all(complete for _, complete in seen)
+def good_clients(stage: Scene, load: Workload, directory: Path, rounds: int) -> Round:
+    """One after the other: the median of those that count, and whether everything came to each."""
+    seen: list[Round] = []
+    while len(seen) < ATTEMPTS * rounds:
+        seen.append(good_client(stage.endpoint, load, directory))
+        if sum(each.stolen <= STOLEN_MAX for each in seen) >= rounds:
+            break
+    counted = calmest(seen, rounds)
+    return Round(
+        p99_ms=median(each.p99_ms for each in counted),
+        stolen=max(each.stolen for each in counted),
+        complete=all(each.complete for each in seen),
+    )
 
 
-def good_client(endpoint: Endpoint, load: Workload, directory: Path) -> tuple[float, bool]:
-    """Publish and receive; the p99 in milliseconds, and whether everything came."""
+def good_client(endpoint: Endpoint, load: Workload, directory: Path) -> Round:
+    """Publish and receive."""
+    began_s, stolen_before_s = time.monotonic(), stolen_s()
     with start_receiver(endpoint, load, directory) as receiver:
         with start_sender(endpoint, load, directory) as sender:
             sent = SenderReport.parse(sender.finish(FINISH_TIMEOUT_S))
         receiver.tell(str(sent.accepted))
         received = ReceiverReport.parse(receiver.finish(FINISH_TIMEOUT_S))
     complete = received.received == sent.accepted == sent.sent and not received.disordered
-    p99_us = received.latency.get("p99", float("inf"))
-    return p99_us / 1_000, complete
+    there_were_s = (time.monotonic() - began_s) * (os.cpu_count() or 1)
+    return Round(
+        p99_ms=received.latency.get("p99", float("inf")) / 1_000,
+        stolen=(stolen_s() - stolen_before_s) / there_were_s,
+        complete=complete,
+    )
 
 
 @contextmanager
@@ -196,19 +232,20 @@ def examine(kind: str, size: int, *, seconds: float, rounds: int, work_dir: Path
     with tempfile.TemporaryDirectory(prefix="bench-abuse-", dir=work_dir) as name:
         directory = Path(name)
         with scene(load, directory) as stage:
-            quiet_ms, was_complete = good_clients(stage, load, directory, rounds)
+            quiet = good_clients(stage, load, directory, rounds)
             with crowd(stage, kind, size, directory) as bad:
-                abused_ms, is_complete = good_clients(stage, load, directory, rounds)
+                abused = good_clients(stage, load, directory, rounds)
                 usage = read_usage(stage.endpoint.pid)
                 told = _told(bad)
     return Finding(
         kind=kind,
         standing=told["most"],
         refused=told["refused"],
-        quiet_ms=quiet_ms,
-        abused_ms=abused_ms,
+        quiet_ms=quiet.p99_ms,
+        abused_ms=abused.p99_ms,
+        stolen=max(quiet.stolen, abused.stolen),
         rss_bytes=usage.rss_peak_bytes,
-        complete=was_complete and is_complete,
+        complete=quiet.complete and abused.complete,
     )
 
 
@@ -224,7 +261,7 @@ def _told(bad: Child) -> dict[str, Any]:
 def table(findings: Sequence[Finding]) -> str:
     """One line a kind."""
     rows: list[Row] = [
-        ("abuse", "standing", "p99 quiet ms", "p99 beside ms", "ratio", "peak MB", "ok")
+        ("abuse", "standing", "p99 quiet ms", "p99 beside ms", "ratio", "stolen", "peak MB", "ok")
     ]
     rows += [
         (
@@ -233,6 +270,7 @@ def table(findings: Sequence[Finding]) -> str:
             f"{each.quiet_ms:.1f}",
             f"{each.abused_ms:.1f}",
             f"{each.ratio:.1f}",
+            f"{each.stolen:.1%}",
             f"{each.rss_bytes / 1e6:.0f}",
             "yes" if each.kept else "NO",
         )

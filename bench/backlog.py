@@ -163,11 +163,11 @@ def _beside(
     """The other client's p99 alone, and while somebody catches up with the same log."""
     load = workload(seconds)
     other = feeds.endpoint(up, feeds.other)
-    quiet_ms, _ = good_client(other, load, directory)
+    quiet_ms = good_client(other, load, directory).p99_ms
     apart = directory / "beside"
     apart.mkdir()
     with start_receiver(feeds.endpoint(up, again), _load(1), apart):
-        beside_ms, _ = good_client(other, load, directory)
+        beside_ms = good_client(other, load, directory).p99_ms
     return quiet_ms, beside_ms
 
 

@@ -71,7 +71,7 @@ def examine(subscriptions: int, links: int, *, seconds: float, work_dir: Path) -
     with tempfile.TemporaryDirectory(prefix="bench-idle-", dir=work_dir) as name:
         directory = Path(name)
         with scene(load, directory) as stage:
-            quiet_ms, was_complete = good_client(stage.endpoint, load, directory)
+            quiet = good_client(stage.endpoint, load, directory)
             pid = stage.endpoint.pid
             start = read_usage(pid).rss_bytes
             found = asyncio.run(create_many(stage.http, stage.token, idle, prefix="idle"))
@@ -89,16 +89,16 @@ def examine(subscriptions: int, links: int, *, seconds: float, work_dir: Path) -
             apart.mkdir()
             with start_receiver(endpoint, _idle(links, links), apart):
                 with_links = read_usage(pid).rss_bytes
-                beside_ms, is_complete = good_client(stage.endpoint, load, directory)
+                beside = good_client(stage.endpoint, load, directory)
     return Finding(
         subscriptions=subscriptions,
         links=links,
         start_bytes=start,
         subscription_bytes=(with_subscriptions - start) / subscriptions,
         link_bytes=(with_links - with_subscriptions) / links,
-        quiet_ms=quiet_ms,
-        beside_ms=beside_ms,
-        complete=was_complete and is_complete,
+        quiet_ms=quiet.p99_ms,
+        beside_ms=beside.p99_ms,
+        complete=quiet.complete and beside.complete,
     )
 
 

@@ -39,6 +39,19 @@ def size_bytes(text: str) -> int:
     return int(text.removesuffix("kB")) * 1024
 
 
+def parse_stolen(text: str) -> float:
+    """Processor seconds that the host has given to others, in the text of ``/proc/stat``."""
+    return int(text.split()[8]) / TICKS_PER_SECOND
+
+
+def stolen_s() -> float:
+    """Since this (virtual) machine was started, all processors together; 0 where nobody says."""
+    try:
+        return parse_stolen(Path("/proc/stat").read_text())
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
 def process_tree(pid: int) -> Iterator[int]:
     """The process and its living descendants."""
     yield pid

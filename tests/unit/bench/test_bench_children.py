@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from bench.abuse import Round, calmest
 from bench.children import Child
 from bench.clients import Link, ReceiverReport, SenderReport, write_links
 from bench.errors import RunError, UsageError
 from bench.hotpath_broker import Addresses, address_of
 from bench.peers import check_filters
-from bench.procfs import TICKS_PER_SECOND, parse_stat, parse_status, read_usage
+from bench.procfs import (
+    TICKS_PER_SECOND,
+    parse_stat,
+    parse_status,
+    parse_stolen,
+    read_usage,
+    stolen_s,
+)
 from bench.rabbitmq_broker import configuration, definitions
 from bench.report import file_system
 from tests.unit.bench.results import make_workload
@@ -139,3 +147,16 @@ def test_the_peer_has_no_filters_to_compare() -> None:
 
 def test_the_root_file_system_has_a_type() -> None:
     assert file_system(Path("/")) != "unknown"
+
+
+def test_what_the_host_has_taken_is_read() -> None:
+    text = "cpu  10 2 30 400 5 0 7 150 0 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n"
+    assert parse_stolen(text) == 150 / TICKS_PER_SECOND
+    assert stolen_s() >= 0
+
+
+def test_rounds_that_lacked_the_processor_do_not_count() -> None:
+    rounds = [Round(p99_ms, stolen, True) for p99_ms, stolen in ((9, 0.3), (2, 0), (4, 0.02))]
+    rounds += [Round(5, 0.01, True), Round(1, 0.005, True)]
+    assert [each.p99_ms for each in calmest(rounds, 3)] == [2, 5, 1]
+    assert [each.p99_ms for each in calmest(rounds, 4)] == [2, 5, 1, 4]
