@@ -10,7 +10,8 @@ So the time that a connection takes is measured, and set against what it has ach
                socket not read any more. Of those that wait, who has just got its first right or link
                comes first, and who connects from an address that has achieved something; then the
                one that has used least, its address included, for what it has achieved: a new client
-               comes before those that have made work for long, or go and come back.
+               comes before those that have made work for long, or go and come back. Every second
+               one is somebody who leaves, as long as there are such: what they hold goes with them.
 
 While there is something to do for the favoured, they have twice as long a time between two turns as
 the others have had, also when it is nothing right now: a commit goes through several turns of the
@@ -254,10 +255,12 @@ class Fairness:
         self._timer: asyncio.TimerHandle | None = None
         self.is_committing: Callable[[], bool] = lambda: False
         # Those that wait by number, in the order of their coming; the numbers of those that do not
-        # come first, by rank; and of those that do.
+        # come first, by rank; of those that do; and of those that leave.
         self._waiting: dict[int, _Wait] = {}
         self._ranked: list[tuple[int, int]] = []
         self._first: deque[int] = deque()
+        self._leaving: deque[int] = deque()
+        self._is_leavers = True
         self._numbers = count()
         self._origins: OrderedDict[str, Origin] = OrderedDict()
 
@@ -309,8 +312,9 @@ class Fairness:
             return True
         if self._first:
             return False
-        is_first = account.comes_first(sending=sending)
-        return is_first or account.rank(self.now()) < self._ranked[0][0]
+        if not self._ranked or account.comes_first(sending=sending):
+            return True
+        return account.rank(self.now()) < self._ranked[0][0]
 
     def welcome(self, account: Account) -> None:
         """A connection has got a right or a link: it comes first for a while."""
@@ -345,6 +349,10 @@ class Fairness:
         """Who comes first of those that wait."""
         if self._first:
             return self._waiting.pop(self._first.popleft()).go_on
+        only_leavers = len(self._leaving) == len(self._waiting)
+        self._is_leavers = bool(self._leaving) and (only_leavers or not self._is_leavers)
+        if self._is_leavers:
+            return self._waiting.pop(self._leaving.popleft()).go_on
         while True:
             number = heappop(self._ranked)[1]
             wait = self._waiting.pop(number, None)
@@ -368,10 +376,20 @@ class Fairness:
         go_on: Callable[[], None],
         *,
         sending: bool = False,
-        first: bool = False,
     ) -> None:
-        """Call `go_on` when it is this connection's turn; with `first`, as one that comes first."""
-        self._put(_Wait(account, go_on, sending), first=first)
+        """Call `go_on` when it is this connection's turn."""
+        self._put(_Wait(account, go_on, sending))
+        self._expect_turn()
+
+    def leave(self, account: Account, go_on: Callable[[], None], *, first: bool) -> None:
+        """Call `go_on`, which ends what is left of a connection, as one that comes first or soon."""
+        wait = _Wait(account, go_on, sending=False)
+        if first:
+            self._put(wait, first=True)
+        else:
+            number = next(self._numbers)
+            self._waiting[number] = wait
+            self._leaving.append(number)
         self._expect_turn()
 
     async def turn_of(self, account: Account) -> None:

@@ -169,7 +169,7 @@ class SocketSink(asyncio.BufferedProtocol):
             # Thousands may go at once. What one that has achieved something has locked is for others
             # now: it goes before whoever comes after it.
             leave = partial(self._leave, connection)
-            self._fairness.wait(connection.account, leave, first=connection.earned > 0)
+            self._fairness.leave(connection.account, leave, first=connection.earned > 0)
 
     def _leave(self, connection: Connection) -> None:
         began = self._fairness.now()

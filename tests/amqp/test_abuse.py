@@ -249,12 +249,36 @@ def test_who_has_achieved_something_leaves_before_those_that_waited_and_who_come
     connection.lost = lambda: order.append("left")
     sink.connection_lost(None)
     assert not left
-    fairness.wait(fairness.account(BAD), lambda: order.append("came"), first=True)
+    came = fairness.account(BAD)
+    came.note(1, 0.0)
+    fairness.wait(came, lambda: order.append("came"))
 
     callbacks.pop()()
 
     assert order == ["left", "came", "crowd"]
     assert left == [True]
+
+
+def test_of_those_that_wait_every_second_one_leaves_as_long_as_there_are_such(busy):
+    fairness, order = busy[0]._fairness, []
+    for number in range(3):
+        fairness.wait(fairness.account(BAD), lambda number=number: order.append(f"stays {number}"))
+    for number in range(5):
+        go_on = lambda number=number: order.append(f"leaves {number}")  # noqa: E731
+        fairness.leave(fairness.account(BAD), go_on, first=False)
+
+    fairness.finish()
+
+    assert order[0::2] == ["stays 0", "stays 1", "stays 2", "leaves 3"]
+    assert order[1::2] == ["leaves 0", "leaves 1", "leaves 2", "leaves 4"]
+    assert not len(fairness)
+
+
+def test_who_comes_while_others_only_leave_is_read_in_the_time_that_there_is(busy):
+    fairness = busy[0]._fairness
+    fairness._spent = 0.0
+    fairness.leave(fairness.account(BAD), lambda: None, first=False)
+    assert fairness.may_go(fairness.account(BAD))
 
 
 async def test_a_listener_accepts_so_many_a_second(tmp_path):
