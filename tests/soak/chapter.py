@@ -243,14 +243,16 @@ class Chapter:
         begun = time.monotonic()
         kills = [share * self._seconds for share in self._faults.kills]
         full = self._faults.full_disk
+        # By the clock: on a busy machine there are few steps, and there is to be one cut at least.
+        cut_s = self._rng.random() * min(CUT_EVERY_S, self._seconds / 2)
         while (passed := time.monotonic() - begun) < self._seconds:
             await asyncio.sleep(STEP_S)
             on_step()
             for job in jobs:
                 if job.done() and (error := job.exception()) is not None:
                     raise error
-            if self._rng.random() < STEP_S / CUT_EVERY_S:
-                self._cut()
+            if passed >= cut_s and self._cut():
+                cut_s = passed + self._rng.expovariate(1 / CUT_EVERY_S)
             if kills and passed >= kills[0]:
                 kills.pop(0)
                 await self._kill()
@@ -258,11 +260,13 @@ class Chapter:
                 full = None
                 await self._fill_disk()
 
-    def _cut(self) -> None:
+    def _cut(self) -> bool:
+        """Cut one of the connections that there are; whether there was one."""
         there = [actor for actor in self._actors if actor.client is not None]
         if there:
             self._rng.choice(there).client.abort()
             self.counts["connections cut"] += 1
+        return bool(there)
 
     async def _kill(self) -> None:
         await self._service.restart()
