@@ -151,6 +151,8 @@ class Following:
                         self._pass_on(stored)
             except LogFailure as failure:
                 _log.info("cannot read on yet", extra={"reason": failure.detail})
+            except Exception:  # noqa: BLE001 - nobody would see the end of this task
+                _log.exception("reading on failed", extra={"stream": self._stream})
 
     async def _make(self) -> None:
         self._broken.clear()
