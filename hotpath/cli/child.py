@@ -63,7 +63,8 @@ class Service:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
         return process.returncode if process.returncode is not None else -1
 
     async def _ready(self) -> dict[str, str]:
@@ -71,7 +72,8 @@ class Service:
         if process is None or process.stdout is None:
             raise Failure("the service was not started")
         try:
-            line = await asyncio.wait_for(process.stdout.readline(), READY_SECONDS)
+            async with asyncio.timeout(READY_SECONDS):
+                line = await process.stdout.readline()
         except TimeoutError:
             raise Failure(f"the service is not ready after {READY_SECONDS:.0f} s") from None
         if not line:

@@ -89,7 +89,8 @@ async def _publish(topic: Topic, descriptor: int, target: Target, *, as_json: bo
             signalled = await until_signalled(job())
         if signalled:
             with contextlib.suppress(ClientError, TimeoutError):
-                await asyncio.wait_for(publisher.flush(), 5)
+                async with asyncio.timeout(5):
+                    await publisher.flush()
             current.complaint = current.complaint or "interrupted"
     _report(current, as_json=as_json)
 

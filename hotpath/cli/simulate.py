@@ -70,7 +70,8 @@ def command(
             publisher.on_accepted = lambda topic, _: counts.update((topic,))
             with Reporter(counts, as_json=wants_json(as_json)) as reporter:
                 await until_signalled(pace(plant, publisher, seconds=seconds, each=reporter.saw))
-            await asyncio.wait_for(publisher.flush(), 10)
+            async with asyncio.timeout(10):
+                await publisher.flush()
 
     run(job())
     total = {topic.value: counts[topic] for topic in SUBSCRIBABLE}

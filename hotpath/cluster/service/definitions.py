@@ -83,21 +83,19 @@ class Definitions:
         while self._store.seen < number:
             # Of a damaged record nobody hears.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):
+                    await self._moved.wait()
         for settled in self.settle:
             await settled()
 
     async def is_up_to_date(self) -> bool:
         """Wait until all changes made by now have taken effect; False when that takes too long."""
-
-        async def catch_up() -> None:
-            await self.sight(await self._store.newest())
-
         loop = asyncio.get_running_loop()
         if loop.time() - self._failed_at < _FAILED_S:
             return False
         try:
-            await asyncio.wait_for(catch_up(), _WAIT_S)
+            async with asyncio.timeout(_WAIT_S):
+                await self.sight(await self._store.newest())
         except (LogFailure, TimeoutError):
             self._failed_at = loop.time()
             _log.warning("the records cannot be read up to their end")

@@ -7,7 +7,7 @@ written to the records first, and then waited for until the others have seen it.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from hotpath.cluster.cards import NodeCard
 from hotpath.cluster.membership import Membership
@@ -54,8 +54,6 @@ Answer = Callable[[int, list[object]], Awaitable[bytes]]
 
 #: Answers what every node is asked.
 NodeAnswer = Callable[[list[object]], Awaitable[bytes]]
-
-_T = TypeVar("_T")
 
 _log = get_logger("hotpath.cluster.neighbours")
 
@@ -228,7 +226,8 @@ class Neighbours:
 
     async def _see_here(self, number: int) -> None:
         try:
-            await asyncio.wait_for(_await(self.sight(number)), SPREAD_MS / 1000)
+            async with asyncio.timeout(SPREAD_MS / 1000):
+                await self.sight(number)
         except TimeoutError:
             _log.warning("own changes are not seen yet")
 
@@ -240,10 +239,6 @@ class Neighbours:
             # It is cut off, dead or slow: it sees a change when it can see anything.
             _log.info("node does not answer", extra={"node": card.id, "reason": error.detail})
             return b""
-
-
-async def _await(awaitable: Awaitable[_T]) -> _T:
-    return await awaitable
 
 
 async def _see_at_once(_: int) -> None:

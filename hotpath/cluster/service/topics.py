@@ -109,7 +109,8 @@ class FollowedTopics(Topics):
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         followed.waiting.append((seq, future))
         try:
-            await asyncio.wait_for(future, REACH_S)
+            async with asyncio.timeout(REACH_S):
+                await future
         except TimeoutError:
             raise LogFailure(
                 f"{key.tenant}/{key.topic.value} cannot be read up to its end"

@@ -122,7 +122,8 @@ class Following:
         loop = asyncio.get_running_loop()
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._broken.wait(), HEARTBEAT_S)
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._broken.wait()
             if not self._broken.is_set() and loop.time() - self._heard_at < SILENCE_S:
                 continue
             self._note_silence()

@@ -154,7 +154,8 @@ class Link:
         """Connect, and see that JetStream is there. Raises LogFailure."""
         self._options.check()
         try:
-            await asyncio.wait_for(self._connect(), self._options.open_seconds)
+            async with asyncio.timeout(self._options.open_seconds):
+                await self._connect()
         except (*_CLIENT_ERRORS, ValueError) as error:
             await self._shut()
             servers = ", ".join(map(shown, self._options.servers))
@@ -185,7 +186,8 @@ class Link:
         self._closing = True
         if self._has_begun:
             with suppress(*_CLIENT_ERRORS):
-                await asyncio.wait_for(self.client.close(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self.client.close()
             self.client.abort()
 
     # Connecting
@@ -251,7 +253,8 @@ class Link:
             await asyncio.sleep(_RECONNECT_S)
             self.client.forget_servers()
             with suppress(*_CLIENT_ERRORS):
-                await asyncio.wait_for(self._connect(), self._options.open_seconds)
+                async with asyncio.timeout(self._options.open_seconds):
+                    await self._connect()
                 return
 
     async def _watch(self) -> None:
@@ -298,7 +301,8 @@ class Link:
     async def until_connected(self, seconds: float) -> bool:
         """Wait for a connection; whether there is one."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._up.wait(), max(seconds, 0))
+            async with asyncio.timeout(max(seconds, 0)):
+                await self._up.wait()
         return self._up.is_set()
 
     def expect(self, receive: Callable[[Msg | None], None]) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from hotpath.clusterports import Entry
 from hotpath.ports import LogFailure
+from hotpath.storage.jetstream import following
 from hotpath.storage.jetstream.coordination import KvCoordination
 from hotpath.storage.jetstream.following import Following
 from hotpath.storage.jetstream.link import Unanswered
@@ -209,6 +210,24 @@ async def test_a_bucket_is_watched_on_while_no_consumer_can_be_made(nodes, consu
 
     assert told == {"a.1": None, "a.2": Entry("a.2", b"second", second)}
     await stop()
+
+
+async def test_following_ends_at_whichever_moment_it_is_stopped(nodes, consumers, monkeypatch):
+    """Also in one in which what it waits for has just come."""
+    monkeypatch.setattr(following, "_RETRY_S", 0.0)
+    node = await nodes.add()
+    for steps in range(60):
+        consumers.set()
+        stop = await Follower(node).start()
+        consumers.clear()
+        for broken in node.link.on_connected:
+            broken()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+
+        ended, _ = await asyncio.wait({asyncio.ensure_future(stop())}, timeout=5)
+
+        assert ended, f"not when stopped {steps} steps after its consumer was lost"
 
 
 async def test_a_damaged_batch_is_left_out_and_reported(nodes):
