@@ -70,7 +70,7 @@ def test_every_node_answers_the_same(server, tenant):
         first, second, third = answers()
         return first == second == third
 
-    eventually(agree)
+    eventually(agree, seconds=10)
     [told, *_] = answers()
     assert {entry["subscriptionId"] for entry in told} == {access.id for access in made}
     assert [entry["backlog"] for entry in told if entry["filter"] == "quality = 3"] == [1]
@@ -84,4 +84,4 @@ def test_what_is_deleted_on_one_node_is_gone_on_all(server, tenant):
     assert server.cluster.nodes[1].call("DELETE", path, token=token).status == 204
 
     for node in server.cluster.nodes:
-        eventually(lambda node=node: node.call("GET", path, token=token).status == 404)
+        eventually(lambda node=node: node.call("GET", path, token=token).status == 404, seconds=5)

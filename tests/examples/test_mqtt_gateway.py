@@ -63,7 +63,7 @@ def publisher(broker):
             return False
         return True
 
-    eventually(connect, what="mosquitto listens")
+    eventually(connect, seconds=10, what="mosquitto listens")
     client.loop_start()
 
     def publish(topic, payload):

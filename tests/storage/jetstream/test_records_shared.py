@@ -136,7 +136,7 @@ async def test_a_watcher_hears_of_what_changed_while_it_was_cut_off(
     await one.put("keys", "made again", {"n": 2})
     await one.put("keys", "new", {"n": 3})
     if tombstone_seconds == 1:
-        await until(lambda: _gone(one), seconds=30)
+        await until(lambda: _gone(one), seconds=10)
     proxy.mend()
     wanted = {"removed": None, "made again": {"n": 2}, "new": {"n": 3}}
     await until(lambda: {change.key: change.record for change in heard} == wanted)
