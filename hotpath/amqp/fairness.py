@@ -370,13 +370,7 @@ class Fairness:
         account.charge(began, ended, earned, sending=sending)
         self._advance(account)
 
-    def wait(
-        self,
-        account: Account,
-        go_on: Callable[[], None],
-        *,
-        sending: bool = False,
-    ) -> None:
+    def wait(self, account: Account, go_on: Callable[[], None], *, sending: bool = False) -> None:
         """Call `go_on` when it is this connection's turn."""
         self._put(_Wait(account, go_on, sending))
         self._expect_turn()

@@ -15,12 +15,10 @@ from hotpath.ports import Clock
 
 MARK_MS: Final = 25_000
 BEAT_MS: Final = 20_000
+#: How far wall clock and service time may drift apart before times are told by the new distance.
+#: Both are whole milliseconds that begin at different moments, so the distance as it is just now
+#: swings by one; what has not changed is told the same each time, and on every node.
 _ADRIFT_MS: Final = 100
-"""How far wall clock and service time may drift apart before times are told by the new distance.
-
-Both are whole milliseconds that begin at different moments, so the distance as it is just now
-swings by one; what has not changed is told the same each time, and on every node.
-"""
 
 
 class Liveness:

@@ -61,6 +61,18 @@ def test_up_to_six_nodes_what_moves_is_at_most_half_as_much_again_as_it_must(nod
     assert moved / 20 <= 1.5 * 64 / (nodes + 1)
 
 
+@pytest.mark.parametrize("nodes", range(7, 25))
+def test_with_more_nodes_still_most_shards_stay_when_one_comes(nodes):
+    moved = []
+    for trial in range(20):
+        names = [f"node-{trial}-{number}" for number in range(nodes + 1)]
+        before, after = assign(64, names[:-1]), assign(64, names)
+        moved.append(sum(was != now for was, now in zip(before, after, strict=True)))
+
+    assert sum(moved) / 20 <= 64 / 4
+    assert max(moved) <= 64 * 3 / 8
+
+
 def test_without_nodes_nobody_has_anything():
     assert assign(3, []) == [None, None, None]
 
