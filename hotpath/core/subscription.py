@@ -294,26 +294,32 @@ class Subscription:
     def take_run(self, limit: int, *, receiver: object, now_ms: int) -> Holding | None:
         """Lock what matched in the next batch, where there is nothing else to be thought of.
 
-        None, and nothing has changed: `take` finds out what there is.
+        Up to `limit` messages; the others stay for the next taking. None, and nothing has changed:
+        `take` finds out what there is.
         """
         if not self._ready:
             return None
         run, locks = self._ready[0], self.locks
-        seqs, batch = run.seqs, run.batch
-        count = len(seqs)
+        seqs, batch, start = run.seqs, run.batch, run.start
+        left = len(seqs) - start
+        count = min(left, limit)
         if (
-            not 0 < count <= limit
-            or run.start
+            count <= 0
             or locks.returned
             or self.missing is not None
             or self.behind_at is not None
             or batch.payloads is None
             or not batch.lasting
             or len(locks.unsettled) + count > self.locks_max
-            or seqs[0] < self._resumed_history_end
+            or seqs[start] < self._resumed_history_end
         ):
             return None
-        self._ready.popleft()
+        if count == left:
+            self._ready.popleft()
+        else:
+            run.start = start + count
+        if count < len(seqs):
+            seqs = seqs[start : start + count]
         self._ready_count -= count
         self.delivered_total += count
         return locks.lock(batch, seqs, receiver=receiver, now_ms=now_ms)

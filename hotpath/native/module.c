@@ -15,10 +15,9 @@ names_make(void)
         const char *text;
     } made[] = {
         {&names.append, "append"}, {&names.popleft, "popleft"},
-        {&names.still_locked, "_still_locked"}, {&names.opening, "opening"},
-        {&names.pump, "pump"}, {&names.has_more, "has_more"},
-        {&names.mark, "mark"}, {&names.submit, "submit"},
-        {&names.answer_late, "answer_late"},
+        {&names.opening, "opening"}, {&names.pump, "pump"},
+        {&names.has_more, "has_more"}, {&names.mark, "mark"},
+        {&names.submit, "submit"}, {&names.answer_late, "answer_late"},
     };
     for (size_t i = 0; i < sizeof made / sizeof *made; i++)
         if (!*made[i].name && !(*made[i].name = PyUnicode_InternFromString(made[i].text)))

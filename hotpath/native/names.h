@@ -5,7 +5,7 @@
 #include "native.h"
 
 typedef struct {
-    PyObject *append, *popleft, *still_locked, *opening, *pump, *has_more, *mark, *submit, *answer_late;
+    PyObject *append, *popleft, *opening, *pump, *has_more, *mark, *submit, *answer_late;
 } Names;
 
 extern Names names;

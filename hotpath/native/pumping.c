@@ -33,6 +33,11 @@ typedef struct {
     Outlet *outlet;
 } Way;
 
+/* What is locked of a run: messages from `start` on, and how many stay behind them. */
+typedef struct {
+    Py_ssize_t start, count, left;
+} Part;
+
 static int
 count_deliveries(Flush *flush)
 {
@@ -103,6 +108,22 @@ drop_first(PyObject *queue)
     return first ? 0 : -1;
 }
 
+/* As `LockTable._still_locked`: how many messages of a holding are still under it, -1 with an
+ * exception set; the others are forgotten. */
+static Py_ssize_t
+still_locked(PyObject *unsettled, PyObject *holding, PyObject *seqs)
+{
+    PyObject *left = PyList_New(0);
+    for (Py_ssize_t i = 0; left && i < PySequence_Fast_GET_SIZE(seqs); i++) {
+        PyObject *seq = PySequence_Fast_GET_ITEM(seqs, i);
+        PyObject *held = PyDict_GetItemWithError(unsettled, seq);
+        if (held == holding ? PyList_Append(left, seq) < 0 : !held && PyErr_Occurred())
+            Py_CLEAR(left);
+    }
+    Py_ssize_t count = left ? PyList_GET_SIZE(left) : -1;
+    return slot_take(holding, layout.holding.seqs, left) ? count : -1;
+}
+
 /* Whether a holding has nothing left: 1, 0, or -1 with an exception set. */
 static int
 has_ended(PyObject *locks, PyObject *holding)
@@ -110,24 +131,20 @@ has_ended(PyObject *locks, PyObject *holding)
     if (!IS_A(holding, holding))
         return 0;
     PyObject *seqs = SLOT(holding, layout.holding.seqs);
-    Py_ssize_t count = PySequence_Size(seqs);
-    if (count <= 0)
-        return count == 0 ? 1 : -1;
-    PyObject *last = PySequence_GetItem(seqs, count - 1);
-    if (!last)
-        return -1;
-    PyObject *held = PyDict_GetItemWithError(SLOT(locks, layout.locks.unsettled), last);
-    Py_DECREF(last);
+    PyObject *unsettled = SLOT(locks, layout.locks.unsettled);
+    if (!(PyList_CheckExact(seqs) || PyTuple_CheckExact(seqs)) || !PyDict_CheckExact(unsettled))
+        return 0;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(seqs);
+    if (!count)
+        return 1;
+    /* Mostly the last message of a holding is the last one to be settled. */
+    PyObject *held = PyDict_GetItemWithError(unsettled, PySequence_Fast_GET_ITEM(seqs, count - 1));
     if (held == holding)
         return 0;
     if (!held && PyErr_Occurred())
         return -1;
-    if (count == 1)
-        return 1;
-    PyObject *left = call_method(locks, names.still_locked, holding);
-    int some = left ? PyObject_IsTrue(left) : -1;
-    Py_XDECREF(left);
-    return some < 0 ? -1 : !some;
+    Py_ssize_t left = count == 1 ? 0 : still_locked(unsettled, holding, seqs);
+    return left < 0 ? -1 : !left;
 }
 
 /* As the beginning of `LockTable._new_lock`: 1 when a lock may be added, 0 when that is to be
@@ -151,19 +168,20 @@ make_room(PyObject *locks)
     return count < EXPIRING_MIN || count < 2 * slot_number(locks, layout.locks.locked);
 }
 
-/* Whether a run can be locked as it is: see `Subscription.take_run`. */
+/* Whether a run, or what credit allows of it, can be locked: see `Subscription.take_run`. */
 static bool
-is_usual(const Way *way, PyObject *run, Py_ssize_t limit)
+is_usual(const Way *way, PyObject *run, Py_ssize_t limit, Part *part)
 {
     const SubscriptionLayout *at = &layout.subscription;
     PyObject *subscription = way->subscription, *seqs = SLOT(run, layout.run.seqs);
     PyObject *batch = SLOT(run, layout.run.batch);
     if (!PyList_CheckExact(seqs) || !IS_A(batch, batch))
         return false;
-    Py_ssize_t count = PyList_GET_SIZE(seqs);
+    Py_ssize_t start = (Py_ssize_t)slot_number(run, layout.run.start);
+    Py_ssize_t rest = PyList_GET_SIZE(seqs) - start, count = rest < limit ? rest : limit;
     PyObject *payloads = SLOT(batch, layout.batch.payloads);
-    if (count < 1 || count > limit || slot_number(run, layout.run.start) != 0 ||
-        !slot_is_empty(way->locks, layout.locks.returned) ||
+    *part = (Part){start, count, rest - count};
+    if (start < 0 || count < 1 || !slot_is_empty(way->locks, layout.locks.returned) ||
         SLOT(subscription, at->missing) != Py_None ||
         SLOT(subscription, at->behind_at) != Py_None ||
         SLOT(batch, layout.batch.lasting) != Py_True ||
@@ -172,13 +190,22 @@ is_usual(const Way *way, PyObject *run, Py_ssize_t limit)
     PyObject *unsettled = SLOT(way->locks, layout.locks.unsettled);
     return PyDict_CheckExact(unsettled) &&
            PyDict_GET_SIZE(unsettled) + count <= slot_number(subscription, at->locks_max) &&
-           PyLong_AsLongLong(PyList_GET_ITEM(seqs, 0)) >=
+           PyLong_AsLongLong(PyList_GET_ITEM(seqs, start)) >=
                slot_number(subscription, at->resumed_history_end);
 }
 
-/* A lock on a run, which no table knows yet; NULL with an exception set. */
+/* The messages of a part as a new reference; NULL with an exception set. */
 static PyObject *
-new_holding(const Way *way, PyObject *run, const Flush *flush, long long *until_ms)
+seqs_of(PyObject *run, Part part)
+{
+    PyObject *seqs = SLOT(run, layout.run.seqs);
+    bool is_whole = part.count == PyList_GET_SIZE(seqs);
+    return is_whole ? Py_NewRef(seqs) : PyList_GetSlice(seqs, part.start, part.start + part.count);
+}
+
+/* A lock on a part of a run, which no table knows yet; NULL with an exception set. */
+static PyObject *
+new_holding(const Way *way, PyObject *run, Part part, const Flush *flush, long long *until_ms)
 {
     const HoldingLayout *at = &layout.holding;
     long long serial = slot_number(way->locks, layout.locks.serial) + 1;
@@ -187,8 +214,10 @@ new_holding(const Way *way, PyObject *run, const Flush *flush, long long *until_
         return NULL;
     PyObject *holding = at->type->tp_alloc(at->type, 0);
     PyObject *number = PyLong_FromLongLong(serial), *until = PyLong_FromLongLong(*until_ms);
-    if (!holding || !number || !until) {
+    PyObject *seqs = seqs_of(run, part);
+    if (!holding || !seqs || !number || !until) {
         Py_XDECREF(holding);
+        Py_XDECREF(seqs);
         Py_XDECREF(number);
         Py_XDECREF(until);
         return NULL;
@@ -198,15 +227,24 @@ new_holding(const Way *way, PyObject *run, const Flush *flush, long long *until_
     SLOT(holding, at->receiver) = Py_NewRef(way->receiver);
     SLOT(holding, at->serial) = number;
     SLOT(holding, at->until_ms) = until;
-    SLOT(holding, at->seqs) = Py_NewRef(SLOT(run, layout.run.seqs));
+    SLOT(holding, at->seqs) = seqs;
     SLOT(holding, at->was_deferred) = Py_NewRef(Py_False);
     slot_set(way->locks, layout.locks.serial, number);
     return holding;
 }
 
-/* Put a lock into its table, and the run out of the queue. */
+/* Take a part out of its run, or the run out of the queue when it was the last one. */
 static bool
-enter(const Way *way, PyObject *holding, PyObject *ready)
+leave_run(PyObject *ready, PyObject *run, Part part)
+{
+    if (!part.left)
+        return drop_first(ready) == 0;
+    return slot_take(run, layout.run.start, PyLong_FromSsize_t(part.start + part.count));
+}
+
+/* Put a lock into its table. */
+static bool
+enter(const Way *way, PyObject *holding)
 {
     PyObject *seqs = SLOT(holding, layout.holding.seqs);
     PyObject *unsettled = SLOT(way->locks, layout.locks.unsettled);
@@ -216,13 +254,12 @@ enter(const Way *way, PyObject *holding, PyObject *ready)
             return false;
     PyObject *none = call_method(SLOT(way->locks, layout.locks.expiring), names.append, holding);
     Py_XDECREF(none);
-    return none && drop_first(ready) == 0 &&
-           slot_add(way->locks, layout.locks.locked, count) &&
+    return none && slot_add(way->locks, layout.locks.locked, count) &&
            slot_add(way->subscription, layout.subscription.ready_count, -count) &&
            slot_add(way->subscription, layout.subscription.delivered_total, count);
 }
 
-/* Lock what matched in the next batch: 1 with `holding`, 0 nothing has changed, -1. */
+/* Lock what credit allows of the next batch: 1 with `holding`, 0 nothing has changed, -1. */
 static int
 take_run(const Way *way, const Flush *flush, Py_ssize_t limit, PyObject **holding,
          long long *until_ms)
@@ -231,11 +268,12 @@ take_run(const Way *way, const Flush *flush, Py_ssize_t limit, PyObject **holdin
     if (!run)
         return PyErr_Occurred() ? -1 : 0;
     int result = 0;
-    if (IS_A(run, run) && is_usual(way, run, limit) && !PyErr_Occurred())
+    Part part;
+    if (IS_A(run, run) && is_usual(way, run, limit, &part) && !PyErr_Occurred())
         result = make_room(way->locks);
     if (result > 0) {
-        *holding = new_holding(way, run, flush, until_ms);
-        if (!*holding || !enter(way, *holding, ready)) {
+        *holding = new_holding(way, run, part, flush, until_ms);
+        if (!*holding || !leave_run(ready, run, part) || !enter(way, *holding)) {
             Py_CLEAR(*holding);
             result = -1;
         }
@@ -302,39 +340,52 @@ has_more(const Way *way)
     return result;
 }
 
-/* As `Egress._pump_runs`: bytes, 0 when nothing has changed, -1 with an exception set. */
-static Py_ssize_t
-pump_usual(const Way *way, Flush *flush, Py_ssize_t room)
+/* Nothing goes out until there is credit again, of which the link end will hear. */
+static bool
+await_credit(const Way *way)
+{
+    way->outlet->credit_seen = 0;
+    way->outlet->unsent = 0;
+    return slot_set(way->end, layout.egress.maybe_more, Py_False);
+}
+
+/* As `Egress._pump_runs`: 1 with the bytes that were sent, 0 when nothing has changed, -1 with an
+ * exception set. */
+static int
+pump_usual(const Way *way, Flush *flush, Py_ssize_t room, Py_ssize_t *sent)
 {
     size_t window = PyLong_AsSize_t(SLOT(way->end, layout.egress.window_bytes));
     PyObject *unsent = SLOT(way->end, layout.egress.unsent), *holding = NULL;
-    Py_ssize_t limit = outlet_allowance_of(way->outlet, window), sent = 0;
+    Py_ssize_t limit = outlet_allowance_of(way->outlet, window);
     long long until_ms;
     int taken = 0;
+    *sent = 0;
+    if (limit == 0)
+        return await_credit(way) ? 1 : -1;
     limit = limit < PULL_MAX ? limit : PULL_MAX;
     if (limit > 1 + room / SMALL_BYTES)
         limit = 1 + room / SMALL_BYTES;
-    while (limit > 0 && sent < room &&
+    while (limit > 0 && *sent < room &&
            (taken = take_run(way, flush, limit, &holding, &until_ms)) > 0) {
         Py_ssize_t count = PyList_GET_SIZE(SLOT(holding, layout.holding.seqs));
         Py_ssize_t size = -1;
         limit -= count;
         if (note_deliveries(flush, SLOT(way->receiver, layout.receiver.delivered), count) == 0)
-            size = send_holding(way, flush, holding, until_ms, room - sent);
+            size = send_holding(way, flush, holding, until_ms, room - *sent);
         Py_CLEAR(holding);
         if (size < 0)
             return -1;
-        sent += size;
+        *sent += size;
         if (PyObject_Size(unsent) ||
             slot_number(way->subscription, layout.subscription.ready_count) == 0)
             break;
     }
-    if (taken < 0 || !sent)
+    if (taken < 0 || !*sent)
         return taken < 0 ? -1 : 0;
     int more = has_more(way);
     if (more < 0 || !slot_set(way->end, layout.egress.maybe_more, more ? Py_True : Py_False))
         return -1;
-    return sent;
+    return 1;
 }
 
 /* Let one link end send; bytes, -1 with an exception set. */
@@ -343,9 +394,10 @@ pump(PyObject *end, Flush *flush, Py_ssize_t room)
 {
     Way way;
     if (find_way(end, flush, &way)) {
-        Py_ssize_t sent = pump_usual(&way, flush, room);
-        if (sent)
-            return sent;
+        Py_ssize_t sent;
+        int done = pump_usual(&way, flush, room, &sent);
+        if (done)
+            return done < 0 ? -1 : sent;
     }
     if (PyErr_Occurred())
         return -1;

@@ -94,10 +94,6 @@ def released(subscription: Subscription) -> None:
     subscription._ready[0].batch.release()
 
 
-def half_taken(subscription: Subscription) -> None:
-    take(subscription, 1)
-
-
 def mortal(subscription: Subscription) -> None:
     subscription._ready[0].batch.lasting = None
 
@@ -122,7 +118,7 @@ def with_history(subscription: Subscription) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [released, half_taken, mortal, returned, behind, crowded, with_history],
+    [released, mortal, returned, behind, crowded, with_history],
     ids=lambda change: change.__name__,
 )
 def test_a_run_is_left_where_there_is_more_to_be_thought_of(change):
@@ -137,11 +133,38 @@ def test_a_run_is_left_where_there_is_more_to_be_thought_of(change):
     assert after == before
 
 
-def test_a_run_is_left_to_a_receiver_with_too_little_credit():
+def test_of_a_run_credit_takes_its_part_and_the_rest_stays():
     subscription = live()
-    subscription.offer(lasting(1), [2, 3])
+    subscription.offer(lasting(1), [2, 3, 5, 7])
+    subscription.offer(lasting(11), [12])
+
+    parts = [take_run(subscription, limit) for limit in (0, 1, 2, 2)]
+
+    assert parts == [None, [2], [3, 5], [7]]
+    assert (subscription.ready_count, subscription.delivered_total) == (1, 4)
+    for serial, seqs in enumerate(([2], [3, 5], [7]), 1):
+        assert [subscription.locks.held(seq, serial) is not None for seq in seqs] == [True] * len(
+            seqs
+        )
+    assert take_run(subscription, 2) == [12]
+
+
+def test_what_was_taken_of_a_run_otherwise_is_not_taken_again():
+    subscription = live()
+    subscription.offer(lasting(1), [2, 3, 5])
+    assert take(subscription, 1) == [2]
+
+    assert take_run(subscription) == [3, 5]
+
+
+def test_the_history_of_a_part_is_looked_at_where_it_begins():
+    subscription = live()
+    subscription.offer(lasting(1), [2, 3, 5])
+    subscription._resumed_history_end = 3
     assert take_run(subscription, 1) is None
-    assert take_run(subscription, 2) == [2, 3]
+    assert take(subscription, 1) == [2]
+
+    assert take_run(subscription, 1) == [3]
 
 
 def test_takings_follow_the_order_across_batches():
