@@ -48,7 +48,7 @@ ends_dealloc(Ends *self)
     PyObject_GC_UnTrack(self);
     ends_drop_all(self);
     traffic_free(self);
-    Py_XDECREF(self->spilled);
+    Py_XDECREF(self->outgoing);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -66,9 +66,6 @@ ends_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
         return NULL;
     self->collector = events;
     self->transport = bytes;
-    self->spilled = PyList_New(0);
-    if (!self->spilled)
-        Py_CLEAR(self);
     return (PyObject *)self;
 }
 

@@ -24,7 +24,8 @@ typedef struct Ends {
     PyObject_HEAD
     void *collector;
     void *transport;
-    PyObject *spilled; /* list of bytes: taken out of Proton, to be sent with the next output */
+    PyObject *outgoing; /* bytes, of which so many are written: to be sent with the next output */
+    Py_ssize_t written;
     End *ends; /* few: links of one connection */
     size_t count, room;
     size_t last; /* where the last one was found: events of a link come in a row */
@@ -57,6 +58,8 @@ End *ends_find_line(Ends *self, uint32_t line);
 /* Bytes of deliveries that Proton is given before it must turn them into frames: its buffers, and
  * its pool of deliveries, never shrink. */
 #define SPILL_BYTES 8192
+/* Room for what follows when that has happened: most of what a link may send in its turn. */
+#define SPILL_ROOM 65536
 
 /* traffic.c; those that return int: 0, or -1 with an exception set. */
 

@@ -151,74 +151,87 @@ traffic_out(Ends *self, uint8_t *bytes, size_t size)
     return -1;
 }
 
-/* The next bytes that a transport has to send; NULL: none are left, or an exception is set. */
-static PyObject *
-next_chunk(void *transport, bool *closed)
+/* Room for so many bytes more behind what is to be sent; NULL with an exception set. */
+static uint8_t *
+reserve(Ends *self, size_t more)
 {
-    ssize_t pending = proton.transport_pending(transport);
-    *closed = pending < 0;
-    if (pending <= 0)
-        return NULL;
-    PyObject *chunk = PyBytes_FromStringAndSize(NULL, pending);
-    if (!chunk)
-        return NULL;
-    ssize_t size = proton.transport_peek(transport, PyBytes_AS_STRING(chunk), (size_t)pending);
-    if (size != pending) {
-        Py_DECREF(chunk);
-        return PyErr_Format(PyExc_RuntimeError, "Proton gave another size than it said");
+    size_t needed = (size_t)self->written + more;
+    if (!self->outgoing) {
+        self->outgoing = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)needed);
+    } else if (needed > (size_t)PyBytes_GET_SIZE(self->outgoing)) {
+        size_t twice = 2 * (size_t)PyBytes_GET_SIZE(self->outgoing);
+        _PyBytes_Resize(&self->outgoing, (Py_ssize_t)(needed > twice ? needed : twice));
     }
-    proton.transport_pop(transport, (size_t)size);
-    return chunk;
+    if (!self->outgoing) {
+        self->written = 0;
+        return NULL;
+    }
+    return (uint8_t *)PyBytes_AS_STRING(self->outgoing) + self->written;
 }
 
-/* What has been answered since the last time. */
-static PyObject *
-take_answers(Ends *self)
+/* Add what has been answered since the last time. */
+static int
+add_answers(Ends *self)
 {
     Answers *answers = &self->answers;
     size_t size = self->is_closed ? 0 : answers->size;
-    PyObject *taken = PyBytes_FromStringAndSize((char *)answers->bytes, (Py_ssize_t)size);
     answers->size = 0;
+    if (size) {
+        uint8_t *room = reserve(self, size);
+        if (!room)
+            return -1;
+        memcpy(room, answers->bytes, size);
+        self->written += (Py_ssize_t)size;
+    }
     if (answers->room > 4096)
         answers_free(answers); /* a burst is over */
-    return taken;
+    return 0;
 }
 
-/* Answers, and behind them all that Proton has to send; NULL with an exception set. */
-static PyObject *
+/* Add all that Proton has to send; whether nothing will follow any more in `closed`. */
+static int
+add_frames(Ends *self, bool *closed)
+{
+    ssize_t pending;
+    while ((pending = proton.transport_pending(self->transport)) > 0) {
+        uint8_t *room = reserve(self, (size_t)pending);
+        if (!room)
+            return -1;
+        if (proton.transport_peek(self->transport, (char *)room, (size_t)pending) != pending) {
+            PyErr_SetString(PyExc_RuntimeError, "Proton gave another size than it said");
+            return -1;
+        }
+        proton.transport_pop(self->transport, (size_t)pending);
+        self->written += pending;
+    }
+    *closed = pending < 0;
+    return 0;
+}
+
+/* Add answers, and behind them all that Proton has to send. */
+static int
 take_out(Ends *self, bool *closed)
 {
-    PyObject *all = take_answers(self), *chunk;
-    if (!all)
-        return NULL;
-    Py_ssize_t answered = PyBytes_GET_SIZE(all);
-    while ((chunk = next_chunk(self->transport, closed))) {
-        if (PyBytes_GET_SIZE(all)) {
-            PyBytes_ConcatAndDel(&all, chunk);
-            if (!all)
-                return NULL;
-        } else {
-            Py_SETREF(all, chunk);
-        }
-    }
-    uint8_t *bytes = (uint8_t *)PyBytes_AS_STRING(all) + answered;
-    if (PyErr_Occurred() ||
-        traffic_out(self, bytes, (size_t)(PyBytes_GET_SIZE(all) - answered)) < 0)
-        Py_CLEAR(all);
+    if (add_answers(self) < 0)
+        return -1;
+    Py_ssize_t before = self->written;
+    if (add_frames(self, closed) < 0)
+        return -1;
     self->is_closed = self->is_closed || *closed;
-    return all;
+    if (self->written == before)
+        return 0;
+    uint8_t *frames = (uint8_t *)PyBytes_AS_STRING(self->outgoing) + before;
+    return traffic_out(self, frames, (size_t)(self->written - before));
 }
 
 int
 traffic_spill(Ends *self)
 {
     bool closed = false;
-    PyObject *all = take_out(self, &closed);
-    int result = all ? 0 : -1;
-    if (all && PyBytes_GET_SIZE(all))
-        result = PyList_Append(self->spilled, all);
-    Py_XDECREF(all);
-    return result;
+    /* More will come: room for it at once, of which the rest is given back. */
+    if (!self->outgoing && !reserve(self, SPILL_ROOM))
+        return -1;
+    return take_out(self, &closed);
 }
 
 /* output(): (all that there is to send, whether nothing will follow any more). */
@@ -226,15 +239,17 @@ PyObject *
 traffic_output(Ends *self, PyObject *Py_UNUSED(none))
 {
     bool closed = false;
-    PyObject *all = take_out(self, &closed);
-    if (all && PyList_GET_SIZE(self->spilled)) {
-        PyObject *nothing = PyBytes_FromStringAndSize(NULL, 0);
-        int failed = !nothing || PyList_Append(self->spilled, all) < 0;
-        Py_SETREF(all, failed ? NULL : PyObject_CallMethod(nothing, "join", "O", self->spilled));
-        Py_XDECREF(nothing);
-        if (all && PyList_SetSlice(self->spilled, 0, PyList_GET_SIZE(self->spilled), NULL) < 0)
-            Py_CLEAR(all);
-    }
+    int failed = take_out(self, &closed);
+    PyObject *all = self->outgoing;
+    Py_ssize_t size = self->written;
+    self->outgoing = NULL;
+    self->written = 0;
+    if (failed)
+        Py_CLEAR(all);
+    else if (!all)
+        all = PyBytes_FromStringAndSize(NULL, 0);
+    else if (size < PyBytes_GET_SIZE(all))
+        _PyBytes_Resize(&all, size);
     return all ? Py_BuildValue("NO", all, closed ? Py_True : Py_False) : NULL;
 }
 
