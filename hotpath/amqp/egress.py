@@ -52,7 +52,7 @@ from hotpath.wire.message import BrokerAnnotations, DeliveryPrefix, common_prefi
 from hotpath.wire.types import WireError
 
 #: Messages pulled at once: what a link may send before the next one has its turn.
-PULL_MAX: Final = 256
+PULL_MAX: Final = 512
 #: And no more than there may be room for, if they are as small as this, bytes.
 SMALL_BYTES: Final = 256
 

@@ -9,7 +9,7 @@
 #include "names.h"
 
 /* Messages pulled at once, as in hotpath/amqp/egress.py. */
-#define PULL_MAX 256
+#define PULL_MAX 512
 /* As in `egress.py`: no more is locked at once than there may be room for. */
 #define SMALL_BYTES 256
 /* Holdings up to which nobody looks for ended ones among them, as in hotpath/core/locks.py. */
