@@ -186,20 +186,20 @@ ci: ## what the build server runs
 # --- measuring and cleaning -------------------------------------------------------------------
 
 bench: $(VENV)/.service ## throughput through the real path (needs Proton's C library); see bench/README.md
-	@$(MAKE) -C bench/clients
+	@$(MAKE) -C bench/clients PYTHON=$(abspath $(BIN)/python)
 	@$(BIN)/python -m bench $(ARGS)
 
 bench-peers: ## fetch the brokers that hotpath is measured against and no package here has
 	@bash bench/peers.sh
 
 bench-all: $(VENV)/.service ## all that docs/performance.md tells, peers included (ARGS="--minutes 60 --docs")
-	@$(MAKE) -C bench/clients
+	@$(MAKE) -C bench/clients PYTHON=$(abspath $(BIN)/python)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'matplotlib>=3.9'
 	@ulimit -n $$(ulimit -Hn); $(BIN)/python -m bench all $(ARGS)
 
 bench-compare: $(VENV)/.service ## is HEAD slower than BASE, beyond noise? (BASE=v0.1.0 ARGS="--rounds 12")
 	@test -n "$(BASE)" || { echo "name a commit: make bench-compare BASE=HEAD~1" >&2; exit 2; }
-	@$(MAKE) -C bench/clients
+	@$(MAKE) -C bench/clients PYTHON=$(abspath $(BIN)/python)
 	@$(BIN)/python -m bench guard $(BASE) $(ARGS)
 
 docs: $(VENV)/.workshop ## the pages of docs/ as a site, in site/

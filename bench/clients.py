@@ -3,9 +3,11 @@
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Any
 
@@ -134,16 +136,14 @@ def build_clients() -> Path:
     Raises:
         RunError: If they cannot be built; the message says what is missing.
     """
-    built = subprocess.run(
-        ["make", "--no-print-directory", "-C", str(SOURCES)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["make", "--no-print-directory", "-C", str(SOURCES), f"PYTHON={sys.executable}"]
+    with (SOURCES / "Makefile").open() as makefile:
+        flock(makefile, LOCK_EX)  # others may want them built at the same time
+        built = subprocess.run(command, capture_output=True, text=True, check=False)
     if built.returncode:
         raise RunError(
-            "the load clients do not build; they need a C compiler and Proton's C library "
-            f"(Debian: libqpid-proton11-dev)\n{built.stderr[-2000:]}"
+            "the load clients do not build; they need a C compiler and, for Proton's source, pip "
+            f"with its index\n{built.stderr[-2000:]}"
         )
     return SOURCES / "build"
 

@@ -11,6 +11,10 @@ from bench.clients import build_clients
 from bench.errors import RunError
 
 
+#: The first of them builds the clients, from Proton's source.
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture(scope="module")
 def programs() -> Path:
     if shutil.which("make") is None or shutil.which("cc") is None:
