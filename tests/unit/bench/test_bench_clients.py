@@ -10,7 +10,6 @@ from bench import self_test
 from bench.clients import build_clients
 from bench.errors import RunError
 
-
 #: The first of them builds the clients, from Proton's source.
 pytestmark = pytest.mark.timeout(300)
 
