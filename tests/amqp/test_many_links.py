@@ -406,6 +406,24 @@ async def test_usual_messages_are_not_asked_for_one_by_one(field, way, monkeypat
     assert field.counts() == [int(way == "c")] * 10
 
 
+@needs_helper
+async def test_what_credit_allows_of_a_batch_is_not_asked_for_either(field, way, monkeypatch):
+    await field.add(2, credit=5)
+    await field.warm()
+    asked, pump = [], Egress.pump
+    monkeypatch.setattr(Egress, "pump", lambda end, room: asked.append(end) or pump(end, room))
+
+    await field.publish(0, 0, 0, 0, 0, 0, 1)
+    counts = [field.counts()]
+    for credit in (1, 5):
+        field.links[0].flow(credit)
+        await field.peer.pump()
+        counts.append(field.counts())
+
+    assert counts == [[4, 1], [5, 1], [6, 1]]
+    assert bool(asked) == (way == "python")
+
+
 class SocketPeer(Peer):
     """A peer at the other end of a real connection."""
 
