@@ -5,6 +5,7 @@ from typing import Final
 
 from hotpath.core.keeping import BLOCKS_A_FILTER, KEEPING
 from hotpath.core.subscription import Subscription
+from hotpath.core.usual import route_all
 from hotpath.model.message import Batch
 from hotpath.wire.properties import Puller
 from qel import FilterIndex
@@ -47,17 +48,8 @@ class Router:
             return {}
         if len(self._subscriptions) <= SCAN_MAX:
             return self._ask_each(batch, batch.payloads)
-        hits: dict[Subscription, list[int]] = {}
-        match = self._index.match
         pulled = self._current_puller().pull_all(batch.payloads)
-        for seq, found in enumerate(pulled, batch.first_seq):
-            for subscription in match(found):
-                seqs = hits.get(subscription)
-                if seqs is None:
-                    hits[subscription] = [seq]
-                else:
-                    seqs.append(seq)
-        return hits
+        return route_all(pulled, batch.first_seq, self._index.match)
 
     def _ask_each(self, batch: Batch, payloads: Sequence[bytes]) -> dict[Subscription, list[int]]:
         """As `route`, one filter after the other."""

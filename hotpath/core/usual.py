@@ -27,11 +27,11 @@ LEARNT: Final[dict[str, object]] = {
 }
 
 if TYPE_CHECKING or native.ENABLED:
-    from hotpath.native._native import collect_all, complete_all, offer_all
+    from hotpath.native._native import collect_all, complete_all, offer_all, route_all
 else:
-    from hotpath.core.usual_plain import collect_all, complete_all, offer_all
+    from hotpath.core.usual_plain import collect_all, complete_all, offer_all, route_all
 
 if native.ENABLED:
     native.learn(LEARNT)
 
-__all__ = ["LEARNT", "collect_all", "complete_all", "offer_all"]
+__all__ = ["LEARNT", "collect_all", "complete_all", "offer_all", "route_all"]

@@ -1,6 +1,6 @@
 """As `hotpath.core.usual`, in Python: for subscriptions of any kind, one after the other."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from hotpath.core.subscription import Subscription
@@ -10,6 +10,29 @@ from hotpath.model.subscription import ProgressDelta
 
 #: What knows the receivers that wait for an answer.
 Twin = TypeVar("Twin")
+#: What was read of a message.
+Pulled = TypeVar("Pulled")
+
+
+def route_all(
+    pulled: list[Pulled], first_seq: int, match: Callable[[Pulled], Iterable[Subscription]]
+) -> dict[Subscription, list[int]]:
+    """Which subscriptions get which messages of a batch.
+
+    Args:
+        pulled: Of each message, what filters ask for.
+        first_seq: The number of the first.
+        match: Who gets a message.
+    """
+    hits: dict[Subscription, list[int]] = {}
+    for seq, found in enumerate(pulled, first_seq):
+        for subscription in match(found):
+            seqs = hits.get(subscription)
+            if seqs is None:
+                hits[subscription] = [seq]
+            else:
+                seqs.append(seq)
+    return hits
 
 
 def offer_all(  # as its twin in C

@@ -1,6 +1,6 @@
 """What the C helper offers; addresses are integers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 class _Submits(Protocol):
@@ -39,6 +39,14 @@ def learn(classes: dict[str, object]) -> None:
     """Take over where the attributes of classes lie, by the names of these; and some objects.
 
     They have slots alone. What is not learnt is looked at in Python. Raises TypeError.
+    """
+
+def route_all(
+    pulled: list[_Name], first_seq: int, match: Callable[[_Name], Iterable[_Subscription]]
+) -> dict[_Subscription, list[int]]:
+    """Which subscriptions get which messages of a batch, by their numbers.
+
+    `match` says who gets a message of which this was pulled.
     """
 
 def offer_all(

@@ -91,6 +91,7 @@ static PyMethodDef methods[] = {
     {"frame", batch_frame, METH_O, "Payloads as one blob with their index."},
     {"cut", (PyCFunction)(void (*)(void))batch_cut, METH_FASTCALL, "The payloads of a blob."},
     {"learn", layout_learn, METH_O, "Take over where the attributes of classes lie."},
+    {"route_all", route_all, METH_VARARGS, "Which subscriptions get which messages."},
     {"offer_all", offer_all, METH_VARARGS, "Queue what matched, and wake."},
     {"pump_all", pump_all, METH_VARARGS, "Let link ends send."},
     {"complete_all", complete_all, METH_VARARGS, "Settle what link ends have gathered."},

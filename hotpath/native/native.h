@@ -35,6 +35,7 @@ int holding_is_locked(PyObject *holding, uint64_t serial, PyObject *locked);
 
 /* offering.c, pumping.c, completing.c, progress.c */
 
+PyObject *route_all(PyObject *module, PyObject *args);
 PyObject *offer_all(PyObject *module, PyObject *args);
 PyObject *pump_all(PyObject *module, PyObject *args);
 PyObject *complete_all(PyObject *module, PyObject *args);

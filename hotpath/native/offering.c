@@ -99,6 +99,61 @@ PyTypeObject WakerType = {
     .tp_new = waker_new,
 };
 
+/* Routing */
+
+/* Add a message to what a subscription gets; -1 with an exception set. */
+static int
+add_hit(PyObject *hits, PyObject *subscription, PyObject *seq)
+{
+    PyObject *seqs = PyDict_GetItemWithError(hits, subscription);
+    if (seqs)
+        return PyList_Append(seqs, seq);
+    if (PyErr_Occurred() || !(seqs = PyList_New(1)))
+        return -1;
+    PyList_SET_ITEM(seqs, 0, Py_NewRef(seq));
+    int result = PyDict_SetItem(hits, subscription, seqs);
+    Py_DECREF(seqs);
+    return result;
+}
+
+/* Add a message to what all of an iterable get; -1 with an exception set. */
+static int
+add_hits(PyObject *hits, PyObject *found, PyObject *seq)
+{
+    PyObject *each = found && seq ? PyObject_GetIter(found) : NULL, *subscription;
+    if (!each)
+        return -1;
+    int result = 0;
+    while (result == 0 && (subscription = PyIter_Next(each))) {
+        result = add_hit(hits, subscription, seq);
+        Py_DECREF(subscription);
+    }
+    Py_DECREF(each);
+    return PyErr_Occurred() ? -1 : result;
+}
+
+/* route_all(pulled, first_seq, match): which subscriptions get which messages of a batch. */
+PyObject *
+route_all(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *pulled, *match;
+    unsigned long long seq;
+    if (!PyArg_ParseTuple(args, "O!KO", &PyList_Type, &pulled, &seq, &match))
+        return NULL;
+    PyObject *hits = PyDict_New();
+    for (Py_ssize_t i = 0; hits && i < PyList_GET_SIZE(pulled); i++, seq++) {
+        PyObject *message = Py_NewRef(PyList_GET_ITEM(pulled, i));
+        PyObject *found = PyObject_CallOneArg(match, message);
+        PyObject *number = found ? PyLong_FromUnsignedLongLong(seq) : NULL;
+        if (add_hits(hits, found, number) < 0)
+            Py_CLEAR(hits);
+        Py_XDECREF(number);
+        Py_XDECREF(found);
+        Py_DECREF(message);
+    }
+    return hits;
+}
+
 /* Offering */
 
 typedef struct {

@@ -4,7 +4,7 @@ import pytest
 
 from hotpath.amqp import connection as connection_module
 from hotpath.amqp import ends, moment, outflow, pumping
-from hotpath.core import usual_plain
+from hotpath.core import router, usual_plain
 from hotpath.service import commit, deliver, settle
 
 needs_helper = pytest.mark.skipif(not ends.IN_C, reason="the C helper is not here to be compared")
@@ -12,6 +12,7 @@ needs_helper = pytest.mark.skipif(not ends.IN_C, reason="the C helper is not her
 
 def run_in_python(patch: pytest.MonkeyPatch) -> None:
     """What is done for many subscriptions or links at once is done one after the other."""
+    patch.setattr(router, "route_all", usual_plain.route_all)
     patch.setattr(deliver, "offer_all", usual_plain.offer_all)
     patch.setattr(settle, "complete_all", usual_plain.complete_all)
     patch.setattr(commit, "collect_all", usual_plain.collect_all)

@@ -43,6 +43,31 @@ def rest() -> Rest:
     return Rest()
 
 
+def test_each_gets_the_numbers_of_what_it_matches(twin):
+    first, second, third = live(), live(), live()
+    wanted = {"a": {first, second}, "b": set(), "c": {second}}
+
+    hits = twin.route_all(["a", "b", "a", "c"], (1 << 40) - 2, wanted.__getitem__)
+
+    at = (1 << 40) - 2
+    assert hits == {first: [at, at + 2], second: [at, at + 2, at + 3]}
+    assert third not in hits
+    assert twin.route_all([], 1, wanted.__getitem__) == {}
+    assert twin.route_all(["b"], 1, wanted.__getitem__) == {}
+
+
+def test_what_fails_in_asking_is_told(twin):
+    def match(pulled):
+        if pulled == "c":
+            raise LookupError(pulled)
+        return [live()]
+
+    with pytest.raises(LookupError):
+        twin.route_all(["a", "b", "c", "a"], 1, match)
+    with pytest.raises(TypeError):
+        twin.route_all(["a"], 1, lambda _: 7)
+
+
 def test_what_matched_can_be_taken_and_counts(twin, rest):
     first, second = live(), live()
 
