@@ -63,7 +63,7 @@ def connect_writer(path: Path, options: SqliteOptions) -> sqlite3.Connection:
         # Some builds overwrite freed pages with zeros: dropping a segment would rewrite it all.
         "secure_delete = OFF",
         "temp_store = MEMORY",
-        "cache_size = -4096",  # KiB: it mostly appends
+        "cache_size = -2048",  # KiB: it mostly appends
     ]
     if options.pages_max is not None:
         pragmas.append(f"max_page_count = {options.pages_max}")
