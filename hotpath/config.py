@@ -313,7 +313,7 @@ class Settings(BaseSettings):
         67_108_864, ge=1_048_576, description="Bytes waiting for the log before publishers wait"
     )
     tail_bytes_max: int = Field(
-        4_194_304, ge=1_048_576, description="Recent messages kept in memory, bytes in all"
+        16_777_216, ge=1_048_576, description="Recent messages kept in memory, bytes in all"
     )
     ready_max: int = Field(
         10_000, ge=100, description="Matches queued in memory for one subscription"
