@@ -177,7 +177,7 @@ class Egress:
         return self._pump_all(room)
 
     def _pump_runs(self, room: int) -> int:
-        """As `pump`, as long as whole runs of messages are all there is; 0 if nothing is."""
+        """As `pump`, as long as runs of messages, or parts of them, are all there is; 0 if not."""
         receiver, moment = self._receiver, self._host.moment
         limit = min(self.twin.allowance(self._window_bytes), PULL_MAX, 1 + room // SMALL_BYTES)
         pull, sent = self._host.context.delivering.pull_run, 0

@@ -208,9 +208,9 @@ add_frames(Ends *self, bool *closed)
     return 0;
 }
 
-/* Add answers, and behind them all that Proton has to send. */
+/* Add answers, and behind them all that Proton has to send, with their transfers completed. */
 static int
-take_out(Ends *self, bool *closed)
+add_all(Ends *self, bool *closed)
 {
     if (add_answers(self) < 0)
         return -1;
@@ -222,6 +222,17 @@ take_out(Ends *self, bool *closed)
         return 0;
     uint8_t *frames = (uint8_t *)PyBytes_AS_STRING(self->outgoing) + before;
     return traffic_out(self, frames, (size_t)(self->written - before));
+}
+
+/* As `add_all`; what could not be completed is not sent. */
+static int
+take_out(Ends *self, bool *closed)
+{
+    Py_ssize_t before = self->written;
+    int result = add_all(self, closed);
+    if (result < 0 && self->outgoing)
+        self->written = before;
+    return result;
 }
 
 int
