@@ -185,7 +185,7 @@ ci: ## what the build server runs
 
 # --- measuring and cleaning -------------------------------------------------------------------
 
-bench: $(VENV)/.service ## throughput through the real path (needs Proton's C library); see bench/README.md
+bench: $(VENV)/.service ## throughput through the real path (needs a C compiler); see bench/README.md
 	@$(MAKE) -C bench/clients PYTHON=$(abspath $(BIN)/python)
 	@$(BIN)/python -m bench $(ARGS)
 
